@@ -1,0 +1,1 @@
+"""Inkorg: get new posts in your inbox."""

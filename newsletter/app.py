@@ -1,0 +1,26 @@
+"""The application factory: settings, database, security, blueprints."""
+
+from flask import Flask
+
+from newsletter import config, db
+from newsletter.config import ROOT, Settings
+from newsletter.web import home, security
+
+BLUEPRINTS = (home.bp,)
+
+
+def create_app(settings: Settings | None = None) -> Flask:
+    """Build the application. Raises ConfigError if a setting is wrong."""
+    settings = settings or config.load_settings()
+    app = Flask(
+        "newsletter",
+        template_folder=str(ROOT / "templates" / "web"),
+        static_folder=str(ROOT / "newsletter" / "static"),
+        instance_path=str(settings.instance_dir.resolve()),
+    )
+    app.extensions[security.SETTINGS] = settings
+    db.init_app(app, settings)
+    security.init_app(app, settings)
+    for blueprint in BLUEPRINTS:
+        app.register_blueprint(blueprint)
+    return app

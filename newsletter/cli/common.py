@@ -1,0 +1,54 @@
+"""What commands share: the installation they work on, examples, JSON."""
+
+import functools
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import click
+
+from newsletter.app import create_app
+from newsletter.config import Settings
+from newsletter.db import Database, current_database
+from newsletter.web.security import current_settings
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """The settings and the database a command works on."""
+
+    settings: Settings
+    database: Database
+
+
+def with_installation(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the installation as its first argument, in an app context."""
+
+    @functools.wraps(command)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        with create_app().app_context():
+            place = Installation(current_settings(), current_database())
+            return command(place, *args, **kwargs)
+
+    return wrapper
+
+
+def example(text: str) -> str:
+    r"""Return an epilog that shows one call."""
+    return f"\b\nExample:\n  python -m newsletter {text}"
+
+
+def show_json(value: Any) -> None:
+    """Print `value` as JSON; moments in ISO 8601."""
+    click.echo(json.dumps(value, ensure_ascii=False, indent=2, default=_plain))
+
+
+def _plain(value: Any) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print JSON instead of text."
+)

@@ -1,0 +1,29 @@
+"""The command line's root: collects the commands and turns errors into one line."""
+
+import sys
+
+import click
+
+from newsletter.cli import newsletters, operations
+from newsletter.errors import InkorgError
+
+MODULES = (operations, newsletters)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def cli() -> None:
+    """Inkorg: get new posts in your inbox."""
+
+
+for module in MODULES:
+    for command in module.COMMANDS:
+        cli.add_command(command)
+
+
+def main() -> None:
+    """Run the command line: exit 0, 1 with one line on stderr, or 2 on misuse."""
+    try:
+        cli(prog_name="python -m newsletter")
+    except InkorgError as error:
+        click.echo(str(error), err=True)
+        sys.exit(1)

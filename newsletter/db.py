@@ -1,0 +1,217 @@
+"""The database: Base, sessions, the writers' line, UTC time.
+
+Reading and writing are kept apart:
+
+- `db.session` reads. On SQLite it runs in autocommit, so that each statement sees what
+  is committed, as on PostgreSQL, and no reader ever has to be upgraded to a writer.
+- `transaction()` writes: a fresh session that commits at the end or rolls back. On
+  SQLite it waits in a line shared by all processes (a lock on a file: the kernel wakes
+  one waiter at a time, where SQLite's own back-off lets writers starve), then begins as
+  a writer (BEGIN IMMEDIATE).
+"""
+
+import fcntl
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from flask import Flask, current_app
+from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy import DateTime, Dialect, Engine, MetaData, event
+from sqlalchemy.engine import Connection
+from sqlalchemy.orm import DeclarativeBase, Session, registry
+from sqlalchemy.types import TypeDecorator
+
+from newsletter.config import Settings
+
+BUSY_TIMEOUT_MS = 30_000
+EXTENSION = "inkorg.database"
+
+
+class UTCDateTime(TypeDecorator[datetime]):
+    """An aware moment in UTC, on SQLite too."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(
+        self, value: datetime | None, dialect: Dialect
+    ) -> datetime | None:
+        """Refuse naive times; store UTC."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("naive datetime")
+        value = value.astimezone(UTC)
+        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
+
+    def process_result_value(
+        self, value: datetime | None, dialect: Dialect
+    ) -> datetime | None:
+        """Give back an aware time."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value
+
+
+class Base(DeclarativeBase):
+    """What every model inherits; constraint names are the same on both databases."""
+
+    registry = registry(
+        metadata=MetaData(
+            naming_convention={
+                "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+                "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+                "ck": "ck_%(table_name)s_%(constraint_name)s",
+                "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+                "pk": "pk_%(table_name)s",
+            }
+        ),
+        type_annotation_map={datetime: UTCDateTime},
+    )
+
+
+db = SQLAlchemy(
+    model_class=Base,
+    disable_autonaming=True,
+    session_options={"expire_on_commit": False},
+)
+
+
+def utcnow() -> datetime:
+    """Return the time now; only the edges call this."""
+    return datetime.now(UTC)
+
+
+class Database:
+    """One database as the worker's threads and the commands use it, without Flask."""
+
+    def __init__(self, engine: Engine) -> None:
+        """Prepare the engine and, on SQLite, the writers' line beside the file."""
+        self.engine = engine
+        self.is_sqlite = engine.dialect.name == "sqlite"
+        self._writer = engine.execution_options(inkorg_writer=True)
+        self._line = _Line(engine.url.database) if self.is_sqlite else None
+
+    @contextmanager
+    def transaction(self) -> Iterator[Session]:
+        """Open a session that commits at the end, or rolls back if it fails.
+
+        Not to be nested: a second one on the same thread would wait for the first.
+        """
+        with (
+            _held(self._line),
+            Session(self._writer, expire_on_commit=False) as session,
+        ):
+            yield session
+            session.commit()
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """Open a session for reading only."""
+        with Session(self.engine, expire_on_commit=False) as session:
+            yield session
+
+
+class _Line:
+    """A line of writers: one lock on a file, shared by threads and processes."""
+
+    def __init__(self, database: str | None) -> None:
+        in_memory = not database or database == ":memory:"
+        self.path = None if in_memory else Path(f"{database}.lock")
+        self.local = threading.local()
+        self.mutex = threading.Lock()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        if getattr(self.local, "held", False):
+            raise RuntimeError("transaction() inside transaction()")
+        self.local.held = True
+        try:
+            # Threads line up on the mutex, so that one process asks for the file once.
+            with self.mutex:
+                fd = None
+                if self.path:
+                    fd = os.open(
+                        self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+                    )
+                try:
+                    if fd is not None:
+                        fcntl.flock(fd, fcntl.LOCK_EX)
+                    yield
+                finally:
+                    if fd is not None:
+                        os.close(fd)
+        finally:
+            self.local.held = False
+
+
+@contextmanager
+def _held(line: _Line | None) -> Iterator[None]:
+    if line is None:
+        yield
+    else:
+        with line.held():
+            yield
+
+
+def engine_options(url: str) -> dict[str, Any]:
+    """Return how Flask-SQLAlchemy should open `url`."""
+    if url.startswith("sqlite"):
+        return {"connect_args": {"timeout": BUSY_TIMEOUT_MS / 1000}}
+    return {"pool_size": 10, "max_overflow": 20, "pool_pre_ping": True}
+
+
+def prepare_engine(engine: Engine) -> None:
+    """Set SQLite's pragmas and take over when its transactions begin."""
+    if engine.dialect.name != "sqlite":
+        return
+
+    @event.listens_for(engine, "connect")
+    def on_connect(connection: sqlite3.Connection, _record: object) -> None:
+        connection.isolation_level = None  # the driver must not begin by itself
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+        cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.execute("PRAGMA synchronous=NORMAL")
+        cursor.execute("PRAGMA foreign_keys=ON")
+        cursor.execute("PRAGMA cache_size=-32000")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def on_begin(connection: Connection) -> None:
+        if connection.get_execution_options().get("inkorg_writer"):
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def init_app(app: Flask, settings: Settings) -> Database:
+    """Attach the database to the application and return it."""
+    url = settings.database_url
+    if url.startswith("sqlite:///") and (path := url.removeprefix("sqlite:///")):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+    app.config["SQLALCHEMY_DATABASE_URI"] = url
+    app.config["SQLALCHEMY_ENGINE_OPTIONS"] = engine_options(url)
+    db.init_app(app)
+    with app.app_context():
+        prepare_engine(db.engine)
+        database = Database(db.engine)
+    app.extensions[EXTENSION] = database
+    return database
+
+
+def current_database() -> Database:
+    """Return the running application's database."""
+    database: Database = current_app.extensions[EXTENSION]
+    return database
+
+
+@contextmanager
+def transaction() -> Iterator[Session]:
+    """Open a writing session on the running application's database."""
+    with current_database().transaction() as session:
+        yield session

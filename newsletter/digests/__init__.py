@@ -1,0 +1,1 @@
+"""Turning posts into issues, and issues into messages."""

@@ -1,0 +1,135 @@
+"""Languages: words, plurals, dates and numbers. English stands in the source.
+
+Every other language is one file, `translations/<code>.po`, read as it is at the start:
+no compile step. Babel is used only here.
+"""
+
+import functools
+from collections.abc import Mapping
+from datetime import date, datetime
+from gettext import c2py
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from babel import Locale
+from babel.dates import format_date, format_time, format_timedelta
+from babel.lists import format_list
+from babel.messages.plurals import get_plural
+from babel.messages.pofile import read_po
+from babel.numbers import format_decimal, format_percent
+
+from newsletter.errors import InkorgError
+
+TRANSLATIONS = Path(__file__).parent / "translations"
+SOURCE = "en"
+
+
+class Language:
+    """One language: `gettext` and its kin, and how it writes dates and numbers.
+
+    Values go into `%(name)s` fields; a plural's count is `%(num)s`, written with the
+    language's own digits grouping.
+    """
+
+    def __init__(self, code: str) -> None:
+        """Read the catalogue of `code`."""
+        self.code = code
+        self.locale = Locale.parse(code)
+        self._plural_index = c2py(get_plural(code)[1])
+        self._catalogue: dict[str, tuple[str, ...]] = {}
+        for path in sorted(TRANSLATIONS.glob(f"{code}*.po")):
+            self._read(path)
+
+    def _read(self, path: Path) -> None:
+        with path.open("rb") as file:
+            catalogue = read_po(file, locale=self.code)
+        for message in catalogue:
+            if message.id and message.string:
+                key = message.id if isinstance(message.id, str) else message.id[0]
+                string = message.string
+                self._catalogue[key] = (
+                    (string,) if isinstance(string, str) else tuple(string)
+                )
+
+    @property
+    def name(self) -> str:
+        """Return the language's name for itself, "svenska"."""
+        return self.locale.get_display_name(self.locale) or self.code
+
+    def gettext(self, message: str, /, **values: object) -> str:
+        """Translate `message` and fill in its values."""
+        text = self._catalogue.get(message, (message,))[0]
+        return text % values if values else text
+
+    def ngettext(self, one: str, many: str, num: int, /, **values: object) -> str:
+        """Translate a message with a count, `%(num)s`."""
+        forms = self._catalogue.get(one, (one, many))
+        text = forms[min(self._plural_index(num), len(forms) - 1)]
+        return text % {"num": self.number(num), **values}
+
+    def error(self, error: InkorgError) -> str:
+        """Translate an error's message."""
+        return self.gettext(error.message, **error.values)
+
+    def day(self, moment: datetime | date, zone: str = "UTC") -> str:
+        """Write a day: "11 oktober 2019"."""
+        if isinstance(moment, datetime):
+            moment = moment.astimezone(ZoneInfo(zone)).date()
+        return format_date(moment, format="long", locale=self.locale)
+
+    def short_day(self, moment: datetime | date, zone: str = "UTC") -> str:
+        """Write a day without its year: "11 okt."."""
+        if isinstance(moment, datetime):
+            moment = moment.astimezone(ZoneInfo(zone)).date()
+        pattern = "d MMM" if self.code != "en" else "MMM d"
+        return format_date(moment, format=pattern, locale=self.locale)
+
+    def moment(self, moment: datetime, zone: str = "UTC") -> str:
+        """Write a day and a time: "11 oktober 2019 kl. 09:00"."""
+        when = moment.astimezone(ZoneInfo(zone)).replace(tzinfo=None)
+        pattern = self.locale.datetime_formats["long"]
+        return str(pattern).format(self.clock(moment, zone), self.day(when))
+
+    def clock(self, moment: datetime, zone: str = "UTC") -> str:
+        """Write a time of day."""
+        return format_time(
+            moment, format="short", tzinfo=ZoneInfo(zone), locale=self.locale
+        )
+
+    def duration(self, seconds: float) -> str:
+        """Write a length of time roughly: "3 minuter"."""
+        return format_timedelta(int(seconds), threshold=1.2, locale=self.locale)
+
+    def number(self, value: float) -> str:
+        """Write a number: "2 431"."""
+        return format_decimal(value, locale=self.locale)
+
+    def percent(self, share: float) -> str:
+        """Write a share of one: "64 %"."""
+        return format_percent(share, locale=self.locale)
+
+    def enumeration(self, words: list[str]) -> str:
+        """Write an enumeration: "a, b och c"."""
+        return format_list(words, locale=self.locale)
+
+
+@functools.cache
+def available() -> tuple[str, ...]:
+    """Return the codes of all languages, the source's first."""
+    found = {path.name.split(".")[0] for path in TRANSLATIONS.glob("*.po")}
+    return (SOURCE, *sorted(found - {SOURCE}))
+
+
+@functools.cache
+def language(code: str) -> Language:
+    """Return a language; one we do not have becomes English."""
+    return Language(code if code in available() else SOURCE)
+
+
+def choose(accepted: Mapping[str, float] | list[str], offered: list[str]) -> str:
+    """Return the first of `accepted` (best first) among `offered`, else its first."""
+    for code in accepted:
+        base = code.replace("_", "-").split("-")[0].lower()
+        if base in offered:
+            return base
+    return offered[0]

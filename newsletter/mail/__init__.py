@@ -1,0 +1,1 @@
+"""Getting words to mailboxes; knows no subscriber and no post."""

@@ -1,0 +1,52 @@
+"""Bring the database's schema up to date; safe to call twice, and by two at once."""
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Engine, text
+
+SCRIPTS = Path(__file__).parent / "migrations"
+ADVISORY_LOCK = 0x1D6B0E6
+
+
+def alembic_config() -> Config:
+    """Return Alembic's settings; there is no alembic.ini."""
+    config = Config()
+    config.set_main_option("script_location", str(SCRIPTS))
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+def upgrade(engine: Engine, revision: str = "head") -> None:
+    """Run every migration up to `revision`."""
+    config = alembic_config()
+    with _alone(engine), engine.connect() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+        connection.commit()
+
+
+@contextmanager
+def _alone(engine: Engine) -> Iterator[None]:
+    """Let one process migrate at a time."""
+    if engine.dialect.name == "postgresql":
+        with engine.connect() as connection:
+            connection.execute(
+                text("SELECT pg_advisory_lock(:k)"), {"k": ADVISORY_LOCK}
+            )
+            yield
+            connection.execute(
+                text("SELECT pg_advisory_unlock(:k)"), {"k": ADVISORY_LOCK}
+            )
+        return
+    path = engine.url.database
+    if not path or path == ":memory:":
+        yield
+        return
+    with Path(f"{path}.migrate.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,663 @@
+"""The whole schema on one page.
+
+    newsletter ──< feed ──< post >── author        a publication and what it can send
+        │                    │ └──< post_topic >── topic
+        ├──< subscription >── subscriber           a person's bond to one newsletter
+        │        └──< consent >── wording          what they agreed to, append-only
+        ├──< issue ──< issue_post >── post         posts chosen to go out together
+        │      └──< message ──< delivery           an edition, and one line per reader
+        └──< membership >── editor                 who may do what
+
+`message` also holds every single mail (a confirmation is a message with one delivery),
+so that there is one outbox, one ledger and one sender. `mail/ledger.py` is the only
+writer of `delivery.state`.
+"""
+
+import enum
+from datetime import datetime
+from typing import Annotated, Any
+
+from flask_security import AsaList, RoleMixin, UserMixin, WebAuthnMixin
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    Enum,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    String,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.ext.mutable import MutableList
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from newsletter.db import Base, UTCDateTime, utcnow
+
+
+class Status(enum.StrEnum):
+    """Where a subscription stands."""
+
+    PENDING = "pending"
+    ACTIVE = "active"
+    PAUSED = "paused"
+    LEFT = "left"
+    SUPPRESSED = "suppressed"
+
+
+class PostState(enum.StrEnum):
+    """Whether a post may go out."""
+
+    DRAFT = "draft"
+    HELD = "held"  # a feed brought it in a flood; an editor decides
+    PUBLISHED = "published"
+    WITHDRAWN = "withdrawn"
+
+
+class IssueState(enum.StrEnum):
+    """How far an issue has come."""
+
+    DRAFT = "draft"
+    SCHEDULED = "scheduled"
+    HELD = "held"
+    SENDING = "sending"
+    PAUSED = "paused"
+    SENT = "sent"
+    CANCELLED = "cancelled"
+
+
+class Kind(enum.StrEnum):
+    """What a message is for; decides its lane and its headers."""
+
+    CONFIRM = "confirm"
+    WELCOME = "welcome"
+    DIGEST = "digest"
+    TEST = "test"
+    ADDRESS = "address"  # confirm a new address
+    DATA = "data"  # a link to one's own data
+    ERASE = "erase"  # a link that erases
+    NOTICE = "notice"  # to an editor
+
+
+class MessageState(enum.StrEnum):
+    """Whether a message's deliveries may be claimed."""
+
+    OPEN = "open"
+    PAUSED = "paused"
+    CANCELLED = "cancelled"
+    DONE = "done"
+
+
+class DeliveryState(enum.StrEnum):
+    """One line of the ledger; drawn in `mail/ledger.py`."""
+
+    QUEUED = "queued"
+    CLAIMED = "claimed"
+    DEFERRED = "deferred"
+    SENT = "sent"
+    BOUNCED = "bounced"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    COMPLAINED = "complained"
+
+
+class Role(enum.StrEnum):
+    """What an editor may do for a newsletter: owner > editor > viewer."""
+
+    OWNER = "owner"
+    EDITOR = "editor"
+    VIEWER = "viewer"
+
+
+def states(kind: type[enum.StrEnum]) -> Enum:
+    """Store a StrEnum as checked text, alike on both databases."""
+    return Enum(
+        kind,
+        native_enum=False,
+        create_constraint=True,
+        length=20,
+        name=kind.__name__.lower(),
+        values_callable=lambda members: [member.value for member in members],
+    )
+
+
+Key = Annotated[int, mapped_column(primary_key=True)]
+BigKey = Annotated[
+    int,
+    mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+]
+Created = Annotated[datetime, mapped_column(UTCDateTime, default=utcnow)]
+Name = Annotated[str, mapped_column(String(200))]
+Url = Annotated[str, mapped_column(String(2000))]
+Email = Annotated[str, mapped_column(String(320))]
+Secret = Annotated[str, mapped_column(String(64))]
+Words = Annotated[str, mapped_column(Text)]
+Data = Annotated[dict[str, Any], mapped_column(JSON)]
+
+
+class Newsletter(Base):
+    """A publication: its name, its sender, its look and its habits."""
+
+    __tablename__ = "newsletter"
+
+    id: Mapped[Key]
+    slug: Mapped[str] = mapped_column(String(63), unique=True)
+    title: Mapped[Name]
+    tagline: Mapped[Words] = mapped_column(default="")
+    language: Mapped[str] = mapped_column(String(12), default="sv")
+    languages: Mapped[list[str]] = mapped_column(JSON, default=list)  # readers' choice
+    timezone: Mapped[str] = mapped_column(String(64), default="Europe/Stockholm")
+    from_name: Mapped[Name]
+    from_email: Mapped[Email]
+    reply_to: Mapped[str] = mapped_column(String(320), default="")
+    # Who is behind it; the postal address stands in every mail.
+    publisher: Mapped[Name] = mapped_column(default="")
+    about: Mapped[Words] = mapped_column(default="")
+    postal_address: Mapped[Words] = mapped_column(default="")
+    phone: Mapped[str] = mapped_column(String(60), default="")
+    contact_email: Mapped[str] = mapped_column(String(320), default="")
+    website: Mapped[Url] = mapped_column(default="")
+    social: Mapped[list[dict[str, str]]] = mapped_column(JSON, default=list)
+    privacy: Mapped[Words] = mapped_column(default="")  # Markdown; empty: our text
+    accent: Mapped[str] = mapped_column(String(7), default="#8b2e24")
+    # Rhythms as `rhythms.py` writes them, for instance "weekly:mon@08:00".
+    rhythms: Mapped[list[str]] = mapped_column(JSON, default=list)
+    default_rhythm: Mapped[str] = mapped_column(String(40), default="weekly:mon@08:00")
+    record_network: Mapped[bool] = mapped_column(default=True)
+    public_archive: Mapped[bool] = mapped_column(default=True)
+    hold_unknown: Mapped[bool] = mapped_column(default=False)  # else sent again
+    posts_on_page: Mapped[int] = mapped_column(default=10)
+    last_position: Mapped[int] = mapped_column(default=0)  # of its newest post
+    last_number: Mapped[int] = mapped_column(default=0)  # of its newest issue
+    created_at: Mapped[Created]
+
+
+class Feed(Base):
+    """Where posts come from."""
+
+    __tablename__ = "feed"
+    __table_args__ = (UniqueConstraint("newsletter_id", "url"),)
+
+    id: Mapped[Key]
+    newsletter_id: Mapped[int] = mapped_column(ForeignKey("newsletter.id"))
+    url: Mapped[Url]  # or the path of a file
+    etag: Mapped[str] = mapped_column(String(500), default="")
+    last_modified: Mapped[str] = mapped_column(String(100), default="")
+    checked_at: Mapped[datetime | None]
+    new_at: Mapped[datetime | None]  # last time it had something new
+    next_check_at: Mapped[datetime | None]
+    failing_since: Mapped[datetime | None]
+    failures: Mapped[int] = mapped_column(default=0)
+    error: Mapped[Words] = mapped_column(default="")
+    created_at: Mapped[Created]
+
+
+class Author(Base):
+    """Someone who writes posts; corrected once for all of them."""
+
+    __tablename__ = "author"
+    __table_args__ = (UniqueConstraint("newsletter_id", "name"),)
+
+    id: Mapped[Key]
+    newsletter_id: Mapped[int] = mapped_column(ForeignKey("newsletter.id"))
+    name: Mapped[Name]  # as the feed writes it: the identity
+    display_name: Mapped[Name] = mapped_column(default="")  # an editor's correction
+    byline: Mapped[str] = mapped_column(String(300), default="")
+    byline_fixed: Mapped[bool] = mapped_column(default=False)  # by an editor
+    portrait_url: Mapped[Url] = mapped_column(default="")
+
+    @property
+    def shown_name(self) -> str:
+        """Return the name readers see."""
+        return self.display_name or self.name
+
+
+class Topic(Base):
+    """A subject readers can choose."""
+
+    __tablename__ = "topic"
+    __table_args__ = (UniqueConstraint("newsletter_id", "slug"),)
+
+    id: Mapped[Key]
+    newsletter_id: Mapped[int] = mapped_column(ForeignKey("newsletter.id"))
+    slug: Mapped[str] = mapped_column(String(80))
+    name: Mapped[Name]
+
+
+class PostTopic(Base):
+    """A post is about a topic."""
+
+    __tablename__ = "post_topic"
+
+    post_id: Mapped[int] = mapped_column(
+        ForeignKey("post.id", ondelete="CASCADE"), primary_key=True
+    )
+    topic_id: Mapped[int] = mapped_column(
+        ForeignKey("topic.id", ondelete="CASCADE"), primary_key=True, index=True
+    )
+
+
+class Post(Base):
+    """Something to read; `position` orders posts by when they could first be sent."""
+
+    __tablename__ = "post"
+    __table_args__ = (
+        UniqueConstraint("newsletter_id", "position"),
+        Index("ix_post_guid", "newsletter_id", "guid"),
+        Index("ix_post_link_key", "newsletter_id", "link_key"),
+        Index("ix_post_content_hash", "newsletter_id", "content_hash"),
+        Index("ix_post_latest", "newsletter_id", "state", "published_at"),
+    )
+
+    id: Mapped[Key]
+    newsletter_id: Mapped[int] = mapped_column(ForeignKey("newsletter.id"))
+    feed_id: Mapped[int | None] = mapped_column(
+        ForeignKey("feed.id", ondelete="SET NULL"), index=True
+    )
+    author_id: Mapped[int | None] = mapped_column(
+        ForeignKey("author.id", ondelete="SET NULL"), index=True
+    )
+    state: Mapped[PostState] = mapped_column(states(PostState))
+    # Set when first published: newsletter.last_position + 1. Cursors compare to it.
+    position: Mapped[int | None]
+    guid: Mapped[str] = mapped_column(String(1000), default="")
+    link: Mapped[Url] = mapped_column(default="")
+    link_key: Mapped[str] = mapped_column(
+        String(64), default=""
+    )  # hash, canonical link
+    content_hash: Mapped[str] = mapped_column(String(64), default="")
+    title: Mapped[str] = mapped_column(String(500))
+    excerpt: Mapped[Words] = mapped_column(default="")  # plain text, ends at a word
+    html: Mapped[Words] = mapped_column(default="")  # sanitised
+    markdown: Mapped[str | None] = mapped_column(Text)  # written here
+    image_url: Mapped[Url] = mapped_column(default="")
+    image_alt: Mapped[str] = mapped_column(String(500), default="")
+    language: Mapped[str] = mapped_column(String(12), default="")
+    edited: Mapped[bool] = mapped_column(default=False)  # by hand: the feed gives way
+    published_at: Mapped[datetime]
+    created_at: Mapped[Created]
+    updated_at: Mapped[Created]
+
+    author: Mapped[Author | None] = relationship(lazy="joined")
+
+
+class Subscriber(Base):
+    """A person's address."""
+
+    __tablename__ = "subscriber"
+
+    id: Mapped[Key]
+    email: Mapped[Email]  # as they typed it (NFC; the domain as A-label)
+    email_key: Mapped[str] = mapped_column(String(320), unique=True)  # casefolded
+    address_hash: Mapped[str] = mapped_column(String(64), index=True)  # keyed
+    name: Mapped[Name] = mapped_column(default="")
+    created_at: Mapped[Created]
+
+
+class Subscription(Base):
+    """A subscriber's bond to one newsletter."""
+
+    __tablename__ = "subscription"
+    __table_args__ = (
+        UniqueConstraint("newsletter_id", "subscriber_id"),
+        Index("ix_subscription_audience", "newsletter_id", "status", "language"),
+        Index("ix_subscription_requested", "status", "requested_at"),
+    )
+
+    id: Mapped[Key]
+    newsletter_id: Mapped[int] = mapped_column(ForeignKey("newsletter.id"))
+    subscriber_id: Mapped[int] = mapped_column(
+        ForeignKey("subscriber.id", ondelete="CASCADE"), index=True
+    )
+    status: Mapped[Status] = mapped_column(states(Status))
+    language: Mapped[str] = mapped_column(String(12))
+    rhythm: Mapped[str] = mapped_column(String(40))
+    all_topics: Mapped[bool] = mapped_column(default=True)
+    cursor: Mapped[int] = mapped_column(default=0)  # position of the last post sent
+    # 22 random characters each, for ever; neither opens the other's door.
+    leave_token: Mapped[str] = mapped_column(String(32), unique=True)
+    preferences_token: Mapped[str] = mapped_column(String(32), unique=True)
+    # Counts leavings: a confirmation link made in an earlier round is void.
+    round: Mapped[int] = mapped_column(default=0)
+    source: Mapped[str] = mapped_column(String(200), default="")
+    requested_at: Mapped[datetime | None]
+    confirmed_at: Mapped[datetime | None]
+    left_at: Mapped[datetime | None]
+    paused_until: Mapped[datetime | None]
+    created_at: Mapped[Created]
+
+    subscriber: Mapped[Subscriber] = relationship(lazy="joined")
+    newsletter: Mapped[Newsletter] = relationship()
+
+
+class SubscriptionTopic(Base):
+    """A reader chose a topic (looked at only where `all_topics` is false)."""
+
+    __tablename__ = "subscription_topic"
+
+    subscription_id: Mapped[int] = mapped_column(
+        ForeignKey("subscription.id", ondelete="CASCADE"), primary_key=True
+    )
+    topic_id: Mapped[int] = mapped_column(
+        ForeignKey("topic.id", ondelete="CASCADE"), primary_key=True, index=True
+    )
+
+
+class Wording(Base):
+    """A text someone was shown when they consented; stored once."""
+
+    __tablename__ = "wording"
+
+    id: Mapped[Key]
+    digest: Mapped[str] = mapped_column(String(64), unique=True)
+    language: Mapped[str] = mapped_column(String(12))
+    text: Mapped[Words]
+
+
+class Consent(Base):
+    """One step of a consent: append-only."""
+
+    __tablename__ = "consent"
+
+    id: Mapped[BigKey]
+    subscription_id: Mapped[int] = mapped_column(
+        ForeignKey("subscription.id", ondelete="CASCADE"), index=True
+    )
+    # requested, confirmed, imported, changed, paused, left, returned, suppressed, …
+    event: Mapped[str] = mapped_column(String(40))
+    at: Mapped[Created]
+    wording_id: Mapped[int | None] = mapped_column(ForeignKey("wording.id"))
+    page: Mapped[Url] = mapped_column(default="")  # where it was done
+    network: Mapped[str] = mapped_column(String(60), default="")  # truncated
+    detail: Mapped[Data] = mapped_column(default=dict)
+
+
+class Suppression(Base):
+    """An address that is not to be mailed; only its keyed hash is kept."""
+
+    __tablename__ = "suppression"
+    __table_args__ = (
+        UniqueConstraint("address_hash", "newsletter_id"),
+        Index(
+            "uq_suppression_everywhere",
+            "address_hash",
+            unique=True,
+            sqlite_where=text("newsletter_id IS NULL"),
+            postgresql_where=text("newsletter_id IS NULL"),
+        ),
+    )
+
+    id: Mapped[Key]
+    address_hash: Mapped[str] = mapped_column(String(64))
+    newsletter_id: Mapped[int | None] = mapped_column(
+        ForeignKey("newsletter.id")
+    )  # null: every newsletter
+    reason: Mapped[str] = mapped_column(String(40))  # never, erased, bounced, …
+    note: Mapped[Words] = mapped_column(default="")
+    created_at: Mapped[Created]
+
+
+class Rate(Base):
+    """How often something happened in one minute; keys are keyed hashes."""
+
+    __tablename__ = "rate"
+
+    key: Mapped[str] = mapped_column(String(80), primary_key=True)
+    minute: Mapped[int] = mapped_column(primary_key=True, index=True)  # since the epoch
+    count: Mapped[int]
+
+
+class Issue(Base):
+    """Posts chosen to go out together, and how that went."""
+
+    __tablename__ = "issue"
+    __table_args__ = (
+        UniqueConstraint("newsletter_id", "number"),
+        Index("ix_issue_state", "state"),
+    )
+
+    id: Mapped[Key]
+    newsletter_id: Mapped[int] = mapped_column(ForeignKey("newsletter.id"))
+    number: Mapped[int | None]  # given when it is frozen
+    state: Mapped[IssueState] = mapped_column(states(IssueState))
+    subject: Mapped[str] = mapped_column(String(300), default="")  # empty: made for it
+    preview_text: Mapped[str] = mapped_column(String(300), default="")
+    opening: Mapped[Words] = mapped_column(default="")  # Markdown
+    after_position: Mapped[int] = mapped_column(default=0)  # posts in (after, last]
+    last_position: Mapped[int] = mapped_column(default=0)
+    total: Mapped[int] = mapped_column(default=0)
+    scheduled_at: Mapped[datetime | None]
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    created_by: Mapped[int | None] = mapped_column(
+        ForeignKey("editor.id", ondelete="SET NULL")
+    )
+    created_at: Mapped[Created]
+
+    newsletter: Mapped[Newsletter] = relationship()
+    posts: Mapped[list["IssuePost"]] = relationship(
+        order_by="IssuePost.place", cascade="all, delete-orphan"
+    )
+
+
+class IssuePost(Base):
+    """A post in an issue, at a place, perhaps in other words."""
+
+    __tablename__ = "issue_post"
+
+    issue_id: Mapped[int] = mapped_column(
+        ForeignKey("issue.id", ondelete="CASCADE"), primary_key=True
+    )
+    post_id: Mapped[int] = mapped_column(
+        ForeignKey("post.id", ondelete="CASCADE"), primary_key=True, index=True
+    )
+    place: Mapped[int]
+    hidden: Mapped[bool] = mapped_column(default=False)
+    title: Mapped[str] = mapped_column(String(500), default="")  # empty: the post's
+    excerpt: Mapped[Words] = mapped_column(default="")
+
+    post: Mapped[Post] = relationship(lazy="joined")
+
+
+class Message(Base):
+    """The words shared by everyone who gets exactly the same mail."""
+
+    __tablename__ = "message"
+    __table_args__ = (Index("ix_message_state", "state", "lane"),)
+
+    id: Mapped[BigKey]
+    kind: Mapped[Kind] = mapped_column(states(Kind))
+    state: Mapped[MessageState] = mapped_column(
+        states(MessageState), default=MessageState.OPEN
+    )
+    lane: Mapped[int] = mapped_column(default=0)  # 0: single mails, first; 1: bulk
+    newsletter_id: Mapped[int | None] = mapped_column(
+        ForeignKey("newsletter.id"), index=True
+    )
+    issue_id: Mapped[int | None] = mapped_column(
+        ForeignKey("issue.id", ondelete="CASCADE"), index=True
+    )
+    edition: Mapped[str] = mapped_column(String(80), default="")  # what sets it apart
+    language: Mapped[str] = mapped_column(String(12))
+    subject: Mapped[str] = mapped_column(String(500))
+    sender: Mapped[Email]  # envelope sender
+    nonce: Mapped[str] = mapped_column(String(32))  # in every Message-ID of it
+    html: Mapped[Words] = mapped_column(default="")  # with fields, as `mime.py` marks
+    text: Mapped[Words] = mapped_column(default="")
+    frozen: Mapped[bytes] = mapped_column(LargeBinary)  # `mime.Frozen`, packed
+    size_bytes: Mapped[int] = mapped_column(default=0)
+    created_at: Mapped[Created]
+
+
+class Delivery(Base):
+    """One line of the ledger: one message, one address, one state."""
+
+    __tablename__ = "delivery"
+    __table_args__ = (
+        UniqueConstraint("occasion", "address"),
+        Index("ix_delivery_message_id", "message_id", "state"),
+        Index(
+            "ix_delivery_single",
+            "id",
+            sqlite_where=text("lane = 0 AND state = 'queued'"),
+            postgresql_where=text("lane = 0 AND state = 'queued'"),
+        ),
+        Index(
+            "ix_delivery_deferred",
+            "next_attempt_at",
+            sqlite_where=text("state = 'deferred'"),
+            postgresql_where=text("state = 'deferred'"),
+        ),
+        Index(
+            "ix_delivery_lease",
+            "lease_until",
+            sqlite_where=text("state = 'claimed'"),
+            postgresql_where=text("state = 'claimed'"),
+        ),
+        CheckConstraint("attempts >= 0", name="attempts"),
+    )
+
+    id: Mapped[BigKey]
+    message_id: Mapped[int] = mapped_column(
+        BigInteger, ForeignKey("message.id", ondelete="CASCADE")
+    )
+    subscription_id: Mapped[int | None] = mapped_column(
+        ForeignKey("subscription.id", ondelete="SET NULL"), index=True
+    )
+    occasion: Mapped[str] = mapped_column(String(80))  # "issue:12", "confirm:55:…"
+    address: Mapped[Email]
+    lane: Mapped[int] = mapped_column(default=0)  # the message's, for the index
+    state: Mapped[DeliveryState] = mapped_column(
+        states(DeliveryState), default=DeliveryState.QUEUED
+    )
+    attempts: Mapped[int] = mapped_column(default=0)
+    resent: Mapped[bool] = mapped_column(default=False)  # unknown after a crash
+    worker: Mapped[str | None] = mapped_column(String(64))
+    lease_until: Mapped[datetime | None]
+    next_attempt_at: Mapped[datetime | None]
+    settled_at: Mapped[datetime | None]
+    reply: Mapped[str | None] = mapped_column(Text)  # "550 5.1.1 No such user"
+    reason: Mapped[str | None] = mapped_column(String(60))  # why skipped or bounced
+    created_at: Mapped[Created]
+
+
+class RelayHealth(Base):
+    """Why a relay is not being used just now."""
+
+    __tablename__ = "relay_health"
+
+    name: Mapped[str] = mapped_column(String(300), primary_key=True)
+    failures: Mapped[int] = mapped_column(default=0)
+    blocked_until: Mapped[datetime | None]
+    reason: Mapped[Words] = mapped_column(default="")
+    updated_at: Mapped[Created]
+
+
+class Worker(Base):
+    """A process that is sending; its rate and when it was last seen."""
+
+    __tablename__ = "worker"
+
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    started_at: Mapped[Created]
+    seen_at: Mapped[Created]
+    rate_per_second: Mapped[float] = mapped_column(default=0.0)
+
+
+class Job(Base):
+    """Something the clock does; claimed by conditional update, so that it runs once."""
+
+    __tablename__ = "job"
+
+    name: Mapped[str] = mapped_column(String(60), primary_key=True)
+    due_at: Mapped[datetime]
+    ran_at: Mapped[datetime | None]
+    error: Mapped[Words] = mapped_column(default="")
+
+
+class UsedLink(Base):
+    """A single-use link that has been used."""
+
+    __tablename__ = "used_link"
+
+    nonce: Mapped[str] = mapped_column(String(64), primary_key=True)
+    used_at: Mapped[Created]
+
+
+class Editor(Base, UserMixin):
+    """Someone who works with newsletters; the fields are Flask-Security's."""
+
+    __tablename__ = "editor"
+
+    id: Mapped[Key]
+    email: Mapped[Email] = mapped_column(unique=True)
+    name: Mapped[Name] = mapped_column(default="")
+    language: Mapped[str] = mapped_column(String(12), default="sv")
+    password: Mapped[str | None] = mapped_column(String(255))  # type: ignore[assignment]
+    active: Mapped[bool] = mapped_column(default=True)
+    fs_uniquifier: Mapped[Secret] = mapped_column(unique=True)
+    fs_webauthn_user_handle: Mapped[str | None] = mapped_column(String(64), unique=True)
+    confirmed_at: Mapped[datetime | None]
+    invite_nonce: Mapped[str] = mapped_column(String(32), default="")
+    tf_primary_method: Mapped[str | None] = mapped_column(String(64))
+    tf_totp_secret: Mapped[str | None] = mapped_column(String(255))
+    tf_phone_number: Mapped[str | None] = mapped_column(String(128))
+    mf_recovery_codes: Mapped[list[str] | None] = mapped_column(
+        MutableList.as_mutable(AsaList()), nullable=True
+    )
+    created_at: Mapped[Created]
+
+    # Flask-Security asks for `roles`; ours are per newsletter.
+    roles: Mapped[list["Membership"]] = relationship(  # type: ignore[assignment]
+        back_populates="editor", cascade="all, delete-orphan"
+    )
+    webauthn: Mapped[list["WebAuthn"]] = relationship(  # type: ignore[assignment]
+        back_populates="user", cascade="all, delete-orphan"
+    )
+
+
+class Membership(Base, RoleMixin):
+    """An editor's role for a newsletter, or for all of them."""
+
+    __tablename__ = "membership"
+    __table_args__ = (UniqueConstraint("editor_id", "newsletter_id"),)
+
+    id: Mapped[Key]
+    editor_id: Mapped[int] = mapped_column(ForeignKey("editor.id", ondelete="CASCADE"))
+    newsletter_id: Mapped[int | None] = mapped_column(
+        ForeignKey("newsletter.id", ondelete="CASCADE"), index=True
+    )  # null: every newsletter
+    name: Mapped[Role] = mapped_column(states(Role))
+
+    editor: Mapped[Editor] = relationship(back_populates="roles")
+
+
+class WebAuthn(Base, WebAuthnMixin):
+    """An editor's passkey; the fields are Flask-Security's."""
+
+    __tablename__ = "webauthn"
+
+    id: Mapped[Key]
+    user_id: Mapped[int] = mapped_column(
+        ForeignKey("editor.id", ondelete="CASCADE"), index=True
+    )
+    credential_id: Mapped[bytes] = mapped_column(
+        LargeBinary(1024), index=True, unique=True
+    )
+    public_key: Mapped[bytes] = mapped_column(LargeBinary)
+    sign_count: Mapped[int] = mapped_column(default=0)
+    transports: Mapped[list[str] | None] = mapped_column(
+        MutableList.as_mutable(AsaList()), nullable=True
+    )
+    backup_state: Mapped[bool]
+    device_type: Mapped[str] = mapped_column(String(64))
+    extensions: Mapped[str | None] = mapped_column(String(255))
+    create_datetime: Mapped[Created]
+    lastuse_datetime: Mapped[Created]
+    name: Mapped[str] = mapped_column(String(64))
+    usage: Mapped[str] = mapped_column(String(64))
+
+    user: Mapped[Editor] = relationship(back_populates="webauthn")

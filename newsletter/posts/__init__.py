@@ -1,0 +1,1 @@
+"""Things to read: feeds, posts, authors."""

@@ -1,0 +1,104 @@
+"""Rhythms: how often a reader wants mail, as text and in words. Pure.
+
+each                    every post as it comes
+daily@07:00             every day
+weekly:mon@08:00        every week on a day
+monthly:1@08:00         every month on a date
+monthly:first-mon@08:00 every month on its first (… fourth, last) such day
+"""
+
+import re
+from dataclasses import dataclass
+
+from newsletter.errors import N_, InvalidInput
+from newsletter.i18n import Language
+
+DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+DAY_NAMES = {
+    "mon": N_("Monday"),
+    "tue": N_("Tuesday"),
+    "wed": N_("Wednesday"),
+    "thu": N_("Thursday"),
+    "fri": N_("Friday"),
+    "sat": N_("Saturday"),
+    "sun": N_("Sunday"),
+}
+ORDINALS = {
+    "first": N_("first"),
+    "second": N_("second"),
+    "third": N_("third"),
+    "fourth": N_("fourth"),
+    "last": N_("last"),
+}
+DEFAULT_CHOICE = ("weekly:mon@08:00", "monthly:first-mon@08:00")
+_PATTERN = re.compile(
+    r"each|(?:daily"
+    rf"|weekly:(?P<day>{'|'.join(DAYS)})"
+    r"|monthly:(?:(?P<date>[1-9]|1\d|2[0-8])"
+    rf"|(?P<ordinal>{'|'.join(ORDINALS)})-(?P<nth>{'|'.join(DAYS)})))"
+    r"@(?P<hour>[01]\d|2[0-3]):(?P<minute>[0-5]\d)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Rhythm:
+    """A rhythm read apart."""
+
+    kind: str  # each | daily | weekly | monthly
+    hour: int = 0
+    minute: int = 0
+    day: str = ""  # weekly, and monthly with an ordinal
+    date: int = 0  # monthly
+    ordinal: str = ""
+
+    @property
+    def days_between(self) -> int:
+        """Return roughly how many days lie between two mails."""
+        return {"each": 0, "daily": 1, "weekly": 7, "monthly": 30}[self.kind]
+
+
+def parse(text: str) -> Rhythm:
+    """Read a rhythm. Raises InvalidInput."""
+    match = _PATTERN.fullmatch(text)
+    if match is None:
+        raise InvalidInput(
+            N_("%(text)s is not a rhythm. Try weekly:mon@08:00."),
+            field="rhythm",
+            text=text[:40],
+        )
+    kind = re.split("[:@]", text)[0]
+    return Rhythm(
+        kind=kind,
+        hour=int(match["hour"] or 0),
+        minute=int(match["minute"] or 0),
+        day=match["day"] or match["nth"] or "",
+        date=int(match["date"] or 0),
+        ordinal=match["ordinal"] or "",
+    )
+
+
+def describe(text: str, words: Language) -> str:
+    """Write a rhythm as a reader says it: "Every Monday"."""
+    rhythm = parse(text)
+    if rhythm.kind == "each":
+        return words.gettext("Each post as it comes")
+    if rhythm.kind == "daily":
+        return words.gettext("Every day")
+    if rhythm.kind == "weekly":
+        return words.gettext(
+            "Every week, on %(day)s", day=words.gettext(DAY_NAMES[rhythm.day])
+        )
+    if rhythm.date:
+        return words.gettext("Every month, on day %(date)s", date=rhythm.date)
+    return words.gettext(
+        "Every month, the %(ordinal)s %(day)s",
+        ordinal=words.gettext(ORDINALS[rhythm.ordinal]),
+        day=words.gettext(DAY_NAMES[rhythm.day]),
+    )
+
+
+def slower(offered: list[str], than: str) -> list[str]:
+    """Return the offered rhythms with fewer mails than `than`, the nearest first."""
+    bound = parse(than).days_between
+    found = [text for text in offered if parse(text).days_between > bound]
+    return sorted(found, key=lambda text: parse(text).days_between)

@@ -1,0 +1,1 @@
+"""People who read: signing up, choosing, leaving."""

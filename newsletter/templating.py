@@ -1,0 +1,59 @@
+"""Templates of mails: Jinja without Flask, strict about what is missing.
+
+Only operators' files are ever rendered. What an editor types in a browser goes through
+merge tags from a fixed list, never through Jinja.
+"""
+
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import mrml
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+
+from newsletter.config import ROOT
+from newsletter.i18n import Language
+
+TEMPLATES = ROOT / "templates" / "email"
+
+
+@functools.cache
+def environment(folder: Path = TEMPLATES) -> Environment:
+    """Return the environment of mail templates."""
+    return Environment(
+        loader=FileSystemLoader(folder),
+        undefined=StrictUndefined,
+        autoescape=select_autoescape(["html", "mjml"], default=False),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+
+
+def words_of(words: Language) -> dict[str, Any]:
+    """Return what every template may say in `words`' language."""
+    return {
+        "_": words.gettext,
+        "ngettext": words.ngettext,
+        "day": words.day,
+        "short_day": words.short_day,
+        "moment": words.moment,
+        "number": words.number,
+        "lang": words.code,
+    }
+
+
+def render(name: str, words: Language, values: Mapping[str, Any]) -> str:
+    """Render one template of `templates/email/`.
+
+    A name ending in .mjml is turned into HTML (MJML's includes are refused).
+    """
+    text = environment().get_template(name).render({**words_of(words), **values})
+    return mjml_to_html(text) if name.endswith(".mjml") else text
+
+
+def mjml_to_html(markup: str) -> str:
+    """Turn MJML into HTML that mail clients show alike."""
+    html: str = mrml.to_html(markup).content
+    return html

@@ -1,0 +1,123 @@
+"""Fixtures: a real database for each test, the application, its client and runner."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from sqlalchemy import create_engine, text
+from sqlalchemy.orm import Session
+
+from newsletter import config, migrate
+from newsletter.app import create_app
+from newsletter.config import Settings
+from newsletter.db import EXTENSION, Base, Database, db, prepare_engine
+from tests.postgres import Postgres
+
+SECRET = "test-secret-test-secret-test-secret"
+TABLES = ", ".join(f'"{table.name}"' for table in Base.metadata.sorted_tables)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--database",
+        choices=["sqlite", "postgresql"],
+        default="sqlite",
+        help="the database that the whole suite runs on",
+    )
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    """A private PostgreSQL cluster, or a loud skip (a failure in CI)."""
+    missing = Postgres.missing()
+    if missing and os.environ.get("CI") == "true":
+        pytest.fail(f"PostgreSQL is missing: {missing}")
+    if missing:
+        pytest.skip(f"PostgreSQL is missing: {missing}")
+    with Postgres() as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def migrated(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> str:
+    """The URL of a database with the schema and nothing else."""
+    if request.config.getoption("--database") == "postgresql":
+        url: str = request.getfixturevalue("postgres").create("suite")
+    else:
+        url = f"sqlite:///{tmp_path_factory.mktemp('schema')}/empty.sqlite3"
+    engine = create_engine(url)
+    prepare_engine(engine)
+    migrate.upgrade(engine)
+    engine.dispose()
+    return url
+
+
+@pytest.fixture
+def database_url(migrated: str, tmp_path: Path) -> str:
+    """A database of this test's own: a copy, or the emptied one."""
+    if migrated.startswith("sqlite"):
+        copy = tmp_path / "test.sqlite3"
+        shutil.copy(migrated.removeprefix("sqlite:///"), copy)
+        return f"sqlite:///{copy}"
+    engine = create_engine(migrated)
+    with engine.begin() as connection:
+        connection.execute(text(f"TRUNCATE {TABLES} RESTART IDENTITY CASCADE"))
+    engine.dispose()
+    return migrated
+
+
+@pytest.fixture
+def settings(database_url: str, tmp_path: Path) -> Settings:
+    """Settings as a small installation has them."""
+    return config.load_settings(
+        {
+            "NEWSLETTER_SECRET_KEYS": SECRET,
+            "NEWSLETTER_DATABASE_URL": database_url,
+            "NEWSLETTER_BASE_URL": "http://localhost",
+            "NEWSLETTER_INSTANCE_DIR": str(tmp_path / "instance"),
+            "NEWSLETTER_EHLO_NAME": "inkorg.test",
+        }
+    )
+
+
+@pytest.fixture
+def app(settings: Settings) -> Iterator[Flask]:
+    """The application on this test's database."""
+    app = create_app(settings)
+    app.testing = True
+    yield app
+    with app.app_context():
+        db.engine.dispose()
+
+
+@pytest.fixture
+def database(app: Flask) -> Database:
+    """The database as the worker and the commands see it."""
+    found: Database = app.extensions[EXTENSION]
+    return found
+
+
+@pytest.fixture
+def session(database: Database) -> Iterator[Session]:
+    """One transaction, rolled back unless the test ends well."""
+    with database.transaction() as session:
+        yield session
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    """A browser without JavaScript."""
+    return app.test_client()
+
+
+def with_settings(app: Flask, **changes: object) -> Settings:
+    """Return the app's settings with some changed."""
+    found: Settings = app.extensions["inkorg.settings"]
+    return replace(found, **changes)  # type: ignore[arg-type]

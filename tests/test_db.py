@@ -1,0 +1,57 @@
+"""The database: the writers' line, aware times, transactions."""
+
+import threading
+
+import pytest
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from newsletter.db import Database
+from newsletter.models import Newsletter, Rate
+from tests.factories import NOW, make_newsletter
+
+
+def test_times_come_back_aware_and_in_utc(session: Session) -> None:
+    newsletter = make_newsletter(session, created_at=NOW)
+    session.expire(newsletter)
+    assert newsletter.created_at == NOW
+    assert newsletter.created_at.utcoffset() is not None
+
+
+def test_a_failing_transaction_leaves_nothing(database: Database) -> None:
+    with pytest.raises(ZeroDivisionError), database.transaction() as session:
+        make_newsletter(session)
+        raise ZeroDivisionError
+    with database.reading() as session:
+        assert session.scalars(select(Newsletter)).all() == []
+
+
+def test_a_transaction_inside_another_is_refused(database: Database) -> None:
+    if not database.is_sqlite:
+        pytest.skip("only SQLite has a line of writers")
+    with (
+        database.transaction(),
+        pytest.raises(RuntimeError, match="inside"),
+        database.transaction(),
+    ):
+        pass
+
+
+def test_sixteen_writers_lose_no_update(database: Database) -> None:
+    with database.transaction() as session:
+        session.add(Rate(key="k", minute=1, count=0))
+
+    def add() -> None:
+        for _ in range(10):
+            with database.transaction() as session:
+                row = session.get(Rate, ("k", 1), with_for_update=True)
+                assert row
+                row.count += 1
+
+    threads = [threading.Thread(target=add) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with database.reading() as session:
+        assert session.get_one(Rate, ("k", 1)).count == 160

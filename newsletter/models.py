@@ -596,7 +596,7 @@ class Editor(Base, UserMixin):
     email: Mapped[Email] = mapped_column(unique=True)
     name: Mapped[Name] = mapped_column(default="")
     language: Mapped[str] = mapped_column(String(12), default="sv")
-    password: Mapped[str | None] = mapped_column(String(255))  # type: ignore[assignment]
+    password: Mapped[str | None] = mapped_column(String(255))
     active: Mapped[bool] = mapped_column(default=True)
     fs_uniquifier: Mapped[Secret] = mapped_column(unique=True)
     fs_webauthn_user_handle: Mapped[str | None] = mapped_column(String(64), unique=True)

@@ -599,7 +599,9 @@ class Editor(Base, UserMixin):
     password: Mapped[str | None] = mapped_column(String(255))
     active: Mapped[bool] = mapped_column(default=True)
     fs_uniquifier: Mapped[Secret] = mapped_column(unique=True)
-    fs_webauthn_user_handle: Mapped[str | None] = mapped_column(String(64), unique=True)
+    fs_webauthn_user_handle: Mapped[str | None] = mapped_column(  # type: ignore[assignment]
+        String(64), unique=True
+    )
     confirmed_at: Mapped[datetime | None]
     invite_nonce: Mapped[str] = mapped_column(String(32), default="")
     tf_primary_method: Mapped[str | None] = mapped_column(String(64))

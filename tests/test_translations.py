@@ -1,0 +1,89 @@
+"""Translations: every message is there in every language, and none is left over."""
+
+import ast
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from babel.messages.extract import extract_from_dir
+from babel.messages.pofile import read_po
+
+from newsletter import i18n
+from newsletter.config import ROOT
+
+KEYWORDS = {"_": None, "N_": None, "gettext": None, "ngettext": (1, 2)}
+METHODS = [("**.py", "python"), ("**.html", "jinja2"), ("**.mjml", "jinja2")]
+METHODS.append(("**.txt", "jinja2"))
+FIELD = re.compile(r"%\((\w+)\)s")
+ERRORS = ast.parse((ROOT / "newsletter" / "errors.py").read_text())
+
+
+def used() -> dict[str, tuple[str, ...]]:
+    """Return every message in the source, by its first form."""
+    found: dict[str, tuple[str, ...]] = {}
+    for folder in ("newsletter", "templates"):
+        for _path, _line, message, _comments, _context in extract_from_dir(
+            ROOT / folder, METHODS, keywords=KEYWORDS
+        ):
+            forms = (message,) if isinstance(message, str) else tuple(message)
+            found[forms[0]] = forms
+    for node in ast.walk(ERRORS):  # a class's docstring is its default message
+        if isinstance(node, ast.ClassDef) and node.name != "InkorgError":
+            text = str(ast.get_docstring(node))
+            found[text] = (text,)
+    return found
+
+
+USED = used()
+
+
+def catalogue(code: str) -> dict[str, tuple[str, ...]]:
+    found: dict[str, tuple[str, ...]] = {}
+    for path in sorted(i18n.TRANSLATIONS.glob(f"{code}*.po")):
+        with path.open("rb") as file:
+            for message in read_po(file, locale=code):
+                if message.id:
+                    one = message.id if isinstance(message.id, str) else message.id[0]
+                    text = message.string
+                    found[one] = (text,) if isinstance(text, str) else tuple(text)
+    return found
+
+
+LANGUAGES = [code for code in i18n.available() if code != i18n.SOURCE]
+
+
+def test_the_source_is_read() -> None:
+    assert "Get new posts in your inbox" in USED
+    assert len(USED) > 100
+
+
+@pytest.mark.parametrize("code", LANGUAGES)
+def test_no_message_is_untranslated(code: str) -> None:
+    translated = catalogue(code)
+    missing = [m for m in USED if not all(translated.get(m, ("",)))]
+    assert missing == []
+
+
+@pytest.mark.parametrize("code", LANGUAGES)
+def test_no_translation_is_left_over(code: str) -> None:
+    assert sorted(set(catalogue(code)) - set(USED)) == []
+
+
+@pytest.mark.parametrize("code", LANGUAGES)
+def test_translations_keep_the_fields(code: str) -> None:
+    for message, forms in catalogue(code).items():
+        for form in forms:
+            wanted = {f for text in USED.get(message, ()) for f in FIELD.findall(text)}
+            assert set(FIELD.findall(form)) <= wanted, message
+            if len(forms) == 1:
+                assert set(FIELD.findall(form)) == wanted, message
+
+
+@pytest.mark.parametrize("code", LANGUAGES)
+def test_no_message_is_translated_twice(code: str) -> None:
+    ids: Counter[str] = Counter()
+    for path in sorted(Path(i18n.TRANSLATIONS).glob(f"{code}*.po")):
+        with path.open("rb") as file:
+            ids.update(str(m.id) for m in read_po(file, locale=code) if m.id)
+    assert [message for message, times in ids.items() if times > 1] == []

@@ -1,0 +1,161 @@
+"""A real browser and a real server for it.
+
+    def test_something(live: Live, page: Page) -> None:
+        page.goto(live.url("/labbet/"))
+        axe(page)                     # no accessibility violation on this page
+
+Playwright's loop lives on the test's own thread as long as the browser is open, so
+nothing here may call `asyncio.run`: use `in_a_thread(coroutine)`.
+"""
+
+import asyncio
+import os
+import socket
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import pytest
+from flask import Flask
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from werkzeug.serving import WSGIRequestHandler, make_server
+
+from newsletter.config import Settings
+
+CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
+AXE = (Path(__file__).parent.parent / "vendor" / "axe.min.js").read_text()
+AXE_TAGS = [
+    *("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"),
+    *("EN-301-549", "best-practice"),
+]
+T = TypeVar("T")
+Theme = Literal["light", "dark"]
+NewPage = Callable[..., Page]
+
+
+def in_a_thread(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine to its end, away from Playwright's loop."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, coroutine).result()
+
+
+def axe(page: Page, within: str = "document") -> None:
+    """Fail with a readable list if axe-core finds anything wrong on the page."""
+    page.evaluate(AXE)
+    found = page.evaluate(
+        f"axe.run({within}, {{runOnly: {AXE_TAGS}, resultTypes: ['violations']}})"
+    )
+    report = [
+        f"{violation['id']}: {violation['help']}\n    "
+        + "\n    ".join(
+            f"{node['html'][:200]}  {node.get('failureSummary', '')}"
+            for node in violation["nodes"]
+        )
+        for violation in found["violations"]
+    ]
+    assert not report, f"{page.url}\n" + "\n".join(report)
+
+
+@dataclass(frozen=True)
+class Live:
+    """The application, answering on a port of its own."""
+
+    app: Flask
+    base_url: str
+
+    def url(self, path: str) -> str:
+        return self.base_url + path
+
+
+class _Quiet(WSGIRequestHandler):
+    def log(self, type: str, message: str, *args: Any) -> None:
+        """Leave the test's output alone."""
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """The suite's settings, with the address that the browser will use."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    return replace(settings, base_url=f"http://127.0.0.1:{port}")
+
+
+@pytest.fixture
+def live(app: Flask, settings: Settings) -> Iterator[Live]:
+    """The application behind a real server, stopped when the test ends."""
+    port = int(settings.base_url.rpartition(":")[2])
+    server = make_server("127.0.0.1", port, app, threaded=True, request_handler=_Quiet)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield Live(app, settings.base_url)
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture(scope="package")
+def chromium() -> Iterator[Browser]:
+    """One Chromium for all tests in this folder, or a loud skip (a failure in CI)."""
+    if not Path(CHROMIUM).exists():
+        missing = f"{CHROMIUM} is missing: install the package chromium"
+        if os.environ.get("CI") == "true":
+            pytest.fail(missing)
+        pytest.skip(missing)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM,
+            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def new_page(chromium: Browser) -> Iterator[NewPage]:
+    """Open pages, each in a fresh context: `new_page(theme="dark", width=320)`.
+
+    Further keywords go to Playwright's `new_context`. A test fails if one of its pages
+    throws or breaks the content security policy.
+    """
+    contexts: list[BrowserContext] = []
+    wrong: list[str] = []
+
+    def watch(page: Page) -> None:
+        page.on("pageerror", lambda error: wrong.append(f"{page.url}: {error}"))
+        page.on(
+            "console",
+            lambda said: (
+                wrong.append(f"{page.url}: {said.text}")
+                if "Content Security Policy" in said.text
+                else None
+            ),
+        )
+
+    def open_page(
+        *, theme: Theme = "light", width: int = 1280, height: int = 900, **options: Any
+    ) -> Page:
+        options.setdefault("reduced_motion", "reduce")
+        options.setdefault("locale", "sv-SE")
+        context = chromium.new_context(
+            viewport={"width": width, "height": height}, color_scheme=theme, **options
+        )
+        contexts.append(context)
+        context.on("page", watch)
+        page = context.new_page()
+        page.set_default_timeout(10_000)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.fixture
+def page(new_page: NewPage) -> Page:
+    """A desktop page in the light theme."""
+    return new_page()

@@ -4,9 +4,10 @@ from flask import Flask
 
 from newsletter import config, db
 from newsletter.config import ROOT, Settings
-from newsletter.web import home, security
+from newsletter.web import home, login, security
+from newsletter.web.workspace import account, invitations, overview
 
-BLUEPRINTS = (home.bp,)
+BLUEPRINTS = (home.bp, overview.bp, account.bp, invitations.bp)
 
 
 def create_app(settings: Settings | None = None) -> Flask:
@@ -21,6 +22,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.extensions[security.SETTINGS] = settings
     db.init_app(app, settings)
     security.init_app(app, settings)
+    login.init_app(app, settings)
     for blueprint in BLUEPRINTS:
         app.register_blueprint(blueprint)
     return app

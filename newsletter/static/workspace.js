@@ -1,0 +1,71 @@
+// The workspace: keys, and parts of a page that follow what happens. All of it is extra:
+// every page works without.
+
+const keysOn = () => localStorage.getItem("keys") !== "off";
+const typing = (target) => target.closest("input, textarea, select, [contenteditable]");
+
+function openDialog(id) {
+  document.getElementById(id)?.showModal();
+}
+
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || typing(event.target)) return;
+  if (document.querySelector("dialog[open]") || !keysOn()) return;
+  if (event.key === "?") {
+    event.preventDefault();
+    openDialog("keys");
+  } else if (event.key === "/") {
+    const search = document.querySelector("input[type=search]");
+    if (!search) return;
+    event.preventDefault();
+    search.focus();
+    search.select();
+  } else {
+    // Pages give a link or a button its key: data-key="n".
+    const target = document.querySelector(`[data-key="${CSS.escape(event.key)}"]`);
+    if (!target) return;
+    event.preventDefault();
+    target.click();
+  }
+});
+
+document.addEventListener("click", (event) => {
+  const opener = event.target.closest("[data-opens]");
+  if (opener) openDialog(opener.dataset.opens);
+});
+
+const keysSwitch = document.getElementById("keys-on");
+if (keysSwitch) {
+  keysSwitch.checked = keysOn();
+  keysSwitch.addEventListener("change", () => {
+    localStorage.setItem("keys", keysSwitch.checked ? "on" : "off");
+  });
+}
+
+// A part with data-follow="/address" is fetched anew every two seconds while it says so
+// itself: the answer replaces it, and an answer without data-follow is the last.
+function follow(part) {
+  setTimeout(async () => {
+    if (!part.isConnected) return;
+    let next = part;
+    try {
+      const answer = await fetch(part.dataset.follow, { headers: { Accept: "text/html" } });
+      if (answer.ok && !answer.redirected && !part.contains(document.activeElement)) {
+        const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+        next = page.body.firstElementChild || part;
+        part.replaceWith(next);
+      }
+    } catch {
+      // The network is away for a moment: try again.
+    }
+    if (next.dataset.follow) follow(next);
+  }, 2000);
+}
+
+document.querySelectorAll("[data-follow]").forEach(follow);
+
+// A form with data-confirm asks once; its page says the same without JavaScript.
+document.addEventListener("submit", (event) => {
+  const button = event.submitter;
+  if (button) setTimeout(() => button.setAttribute("aria-busy", "true"));
+});

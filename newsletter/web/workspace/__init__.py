@@ -1,0 +1,1 @@
+"""The editors' workspace under /editor/: one blueprint per module."""

@@ -1,0 +1,141 @@
+"""Who may open which page of the workspace. Every view there says what it needs.
+
+    @bp.get("/editor/<slug>/posts/")
+    @needs(Role.VIEWER)
+    def posts(newsletter: Newsletter) -> str: ...
+
+A stranger is sent to the login page, someone else's editor learns nothing (404), too
+low a role is told so (403). What a view needs is kept on the function, so that a test
+can walk the URL map and find a view that forgot to say.
+"""
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+from urllib.parse import urlencode
+
+import flask
+from flask import abort, redirect, request
+from sqlalchemy.orm import Session
+from werkzeug.wrappers import Response
+
+from newsletter import editors, newsletters
+from newsletter.db import db, transaction
+from newsletter.errors import N_, Forbidden, NotFound
+from newsletter.models import Editor, Newsletter, Role
+from newsletter.web import rendering
+from newsletter.web.login import current_editor
+
+View = TypeVar("View", bound=Callable[..., Any])
+NEEDS = "inkorg_needs"  # the attribute of a view; a Role, LOGIN or NOTHING
+LOGIN = "login"
+NOTHING = "nothing"
+
+# The pages of one newsletter, as the navigation shows them: name, words, path.
+NAVIGATION = (
+    ("overview", N_("Overview"), ""),
+    ("posts", N_("Posts"), "posts/"),
+    ("issues", N_("Issues"), "issues/"),
+    ("subscribers", N_("Subscribers"), "subscribers/"),
+    ("settings", N_("Settings"), "settings/"),
+)
+
+
+def needs(role: Role) -> Callable[[View], Callable[..., Any]]:
+    """Let only those in who have `role`; the view gets the newsletter, not its slug."""
+
+    def decorate(view: View) -> Callable[..., Any]:
+        @functools.wraps(view)
+        def wrapper(slug: str, **values: Any) -> Any:
+            editor = current_editor()
+            if editor is None:
+                return _to_login()
+            newsletter = _newsletter_for(editor, slug)
+            if not editors.may(editor, newsletter, role):
+                raise Forbidden(
+                    N_("Your role lets you look, not change this. Ask an owner.")
+                )
+            return view(newsletter, **values)
+
+        setattr(wrapper, NEEDS, role)
+        return wrapper
+
+    return decorate
+
+
+def needs_login(view: View) -> Callable[..., Any]:
+    """Let only editors in; for pages that belong to no newsletter."""
+
+    @functools.wraps(view)
+    def wrapper(**values: Any) -> Any:
+        editor = current_editor()
+        if editor is None:
+            return _to_login()
+        rendering.speak(editor.language)
+        return view(editor, **values)
+
+    setattr(wrapper, NEEDS, LOGIN)
+    return wrapper
+
+
+def open_to_strangers(view: View) -> View:
+    """Say that a page under /editor/ is for those who are not logged in (yet)."""
+    setattr(view, NEEDS, NOTHING)
+    return view
+
+
+def this_editor() -> Editor:
+    """Return the editor who is logged in. Only in views that need one."""
+    editor = current_editor()
+    if editor is None:
+        abort(401)
+    return editor
+
+
+@contextmanager
+def writing(newsletter: Newsletter) -> Iterator[tuple[Session, Newsletter]]:
+    """Open a transaction and give the newsletter as it stands in there."""
+    with transaction() as session:
+        yield session, session.get_one(Newsletter, newsletter.id)
+
+
+def render(template: str, newsletter: Newsletter | None, /, **values: Any) -> str:
+    """Render a page of the workspace: with its frame, and what the editor may do."""
+    editor = this_editor()
+    return rendering.render(
+        template,
+        editor=editor,
+        newsletter=newsletter,
+        navigation=NAVIGATION,
+        may_edit=_may(editor, newsletter, Role.EDITOR),
+        works_with_several=editors.works_with_several(editor),
+        may_own=_may(editor, newsletter, Role.OWNER),
+        **values,
+    )
+
+
+def say(message: str, kind: str = "good", **values: object) -> None:
+    """Show a line on the next page: what was done."""
+    flask.flash(rendering.words().gettext(message, **values), kind)
+
+
+def _may(editor: Editor, newsletter: Newsletter | None, role: Role) -> bool:
+    return newsletter is not None and editors.may(editor, newsletter, role)
+
+
+def _newsletter_for(editor: Editor, slug: str) -> Newsletter:
+    rendering.speak(editor.language)
+    newsletter = newsletters.by_slug(db.session(), slug)
+    role = editors.role_of(editor, newsletter)
+    if role is None:
+        raise NotFound(N_("There is no newsletter called %(slug)s."), slug=slug[:63])
+    return newsletter
+
+
+def _to_login() -> Response:
+    """Send someone to log in and back; what they posted is not repeated."""
+    if request.method not in {"GET", "HEAD"}:
+        abort(401)
+    query = urlencode({"next": request.full_path.rstrip("?")})
+    return redirect(f"{flask.url_for('security.login')}?{query}")

@@ -1,0 +1,72 @@
+"""Previews: what an editor or a feed wrote, shown where no script can run.
+
+A preview is an answer of its own with its own Content-Security-Policy, shown in a
+sandboxed frame: mail needs inline styles, which no page of the workspace allows
+(SEC-09). `allow-same-origin` without `allow-scripts` lets our page keep the place the
+editor had scrolled to, and lets nothing in the frame run.
+"""
+
+import re
+
+from flask import Response
+from markupsafe import Markup
+
+from newsletter.web import rendering
+
+POLICY = (
+    "sandbox allow-same-origin allow-popups allow-popups-to-escape-sandbox;"
+    " default-src 'none'; style-src 'self' 'unsafe-inline'; font-src 'self';"
+    " img-src 'self' https: data:; frame-ancestors 'self'; base-uri 'none';"
+    " form-action 'none'"
+)
+SCHEMES = ("light", "dark")
+VIEWS = ("mail", "text", "source")
+_ASKS_FOR_DARK = re.compile(r"\(\s*prefers-color-scheme\s*:\s*dark\s*\)", re.IGNORECASE)
+_HEAD = re.compile(r"<head[^>]*>", re.IGNORECASE)
+
+
+def mail(html: str, *, scheme: str) -> Response:
+    """Show a mail in light or dark, whatever the editor's own screen prefers."""
+    scheme = scheme if scheme in SCHEMES else SCHEMES[0]
+    always, never = "(min-width:0)", "(max-width:0)"
+    html = _ASKS_FOR_DARK.sub(always if scheme == "dark" else never, html)
+    ours = (
+        f'<base target="_blank"><style>:root{{color-scheme:{scheme}!important}}</style>'
+    )
+    head = _HEAD.search(html)
+    at = head.end() if head else 0
+    return _answer(html[:at] + ours + html[at:])
+
+
+def plain(text: str, *, title: str, scheme: str) -> Response:
+    """Show a text part, or the source of a mail, as it is."""
+    return _page(title=title, text=text, scheme=scheme)
+
+
+def post(title: str, excerpt: str, html: str) -> Response:
+    """Show a post; `html` must have been sanitised."""
+    return _page(title=title, excerpt=excerpt, html=Markup(html))  # noqa: S704
+
+
+def problem(message: str) -> Response:
+    """Say in the frame why there is nothing to see."""
+    return _page(title=message, problem=message)
+
+
+def without_links(html: str, *markers: str) -> str:
+    """Take the address from links that hold a marker: they lead nowhere yet."""
+    for marker in markers:
+        html = re.sub(rf'\shref="[^"]*{re.escape(marker)}[^"]*"', "", html)
+    return html
+
+
+def _page(**values: object) -> Response:
+    return _answer(rendering.render("editor/preview.html", **values))
+
+
+def _answer(html: str) -> Response:
+    response = Response(html, mimetype="text/html")
+    response.headers["Content-Security-Policy"] = POLICY
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["Referrer-Policy"] = "no-referrer"
+    return response

@@ -1,0 +1,44 @@
+"""Letters and issues for the tests of mail."""
+
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from newsletter.mail import mime
+from newsletter.models import Issue, IssueState, Kind, Newsletter
+from tests.factories import NOW
+
+LEAVE_URL = f"https://post.example/unsubscribe/{mime.LEAVE}"
+
+
+def make_letter(kind: Kind = Kind.DIGEST, **over: Any) -> mime.Letter:
+    """Write a short letter like a digest."""
+    values: dict[str, Any] = {
+        "kind": kind,
+        "language": "sv",
+        "subject": "Nya inlägg från Innovationslabbet",
+        "from_name": "Innovationslabbet",
+        "from_email": "labbet@allmannyttan.example",
+        "text": f"En egen kväll för tjejer.\n\nSluta få utskicket: {LEAVE_URL}\n",
+        "html": f'<p>En egen kväll för tjejer.</p><a href="{LEAVE_URL}">Sluta</a>',
+        "list_id": "labbet.post.example",
+        "list_name": "Allmännyttans innovationslabb",
+        "leave_url": LEAVE_URL,
+        "archive_url": "https://post.example/labbet/issues/",
+        "feedback_id": "i1:labbet:digest:inkorg",
+    }
+    return mime.Letter(**{**values, **over})
+
+
+def make_issue(session: Session, newsletter: Newsletter) -> Issue:
+    """Create an issue that is going out."""
+    newsletter.last_number += 1
+    issue = Issue(
+        newsletter_id=newsletter.id,
+        number=newsletter.last_number,
+        state=IssueState.SENDING,
+        created_at=NOW,
+    )
+    session.add(issue)
+    session.flush()
+    return issue

@@ -21,6 +21,7 @@ LAYERS = """
     mail newsletters mailbox
     templating rhythms
     i18n links markup colours
+    plaintext
     models migrate
     db
     config

@@ -17,6 +17,7 @@ from newsletter.app import create_app
 from newsletter.config import Settings
 from newsletter.db import EXTENSION, Base, Database, db, prepare_engine
 from tests.postgres import Postgres
+from tests.smtp_server import SmtpServer
 
 SECRET = "test-secret-test-secret-test-secret"
 TABLES = ", ".join(f'"{table.name}"' for table in Base.metadata.sorted_tables)
@@ -121,3 +122,10 @@ def with_settings(app: Flask, **changes: object) -> Settings:
     """Return the app's settings with some changed."""
     found: Settings = app.extensions["inkorg.settings"]
     return replace(found, **changes)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def smtp_server() -> Iterator[SmtpServer]:
+    """A relay that takes everything until it is told otherwise."""
+    with SmtpServer() as server:
+        yield server

@@ -41,7 +41,7 @@ _FIELDS = (LEAVE, PREFERENCES, _ADDRESS, _DATE, _MESSAGE_ID)
 _FIELD = re.compile("(" + "|".join(_FIELDS) + ")")
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{22}")
 _NONCE = re.compile(r"[A-Za-z0-9_-]{1,32}")
-_ESCAPED = re.compile(r"[^\t -<>-~]+")
+_ESCAPED = re.compile(r"[^\t -<>-~]{1,8}")  # in runs short enough to remember
 _FEEDBACK_ID = re.compile(r"[\w.-]*(:[\w.-]*){2}:[\w.-]{1,40}", re.ASCII)
 _LIST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,249}")
 _URL = re.compile(r"(https?://|mailto:)[!#-;=?-~]{1,900}")
@@ -192,7 +192,7 @@ def _pieces(line: str) -> list[str]:
         if part in _FIELDS:
             found.append(part)
         elif part:
-            found += _cut(_ESCAPED.sub(_escape, part))
+            found += _cut(_ESCAPED.sub(lambda run: _escape(run[0]), part))
     if tail:
         found.append(tail)
     return found or [""]
@@ -212,8 +212,9 @@ def _cut(encoded: str) -> list[str]:
     return found
 
 
-def _escape(match: re.Match[str]) -> str:
-    return "".join(f"={byte:02X}" for byte in match[0].encode(errors="replace"))
+@functools.lru_cache(maxsize=4096)
+def _escape(run: str) -> str:
+    return "".join(f"={byte:02X}" for byte in run.encode(errors="replace"))
 
 
 def _part(subtype: str, text: str) -> str:

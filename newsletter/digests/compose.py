@@ -1,0 +1,291 @@
+"""A digest's words as mail: Jinja2, then MJML, then HTML, and a text part. Pure.
+
+Gmail cuts a mail at about 102 kB and with it the way out. So a long digest shortens its
+excerpts first and then leaves out its last posts behind a link; the footer stays.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from urllib.parse import urlsplit
+
+from markupsafe import Markup
+
+from newsletter import colours, links, markup, plaintext, templating
+from newsletter.config import Settings
+from newsletter.digests import wording
+from newsletter.i18n import Language
+from newsletter.mail import mime
+from newsletter.mail.mime import Letter
+from newsletter.models import Issue, IssuePost, Kind, Newsletter, Post, PostState
+
+HTML_BYTES = 90_000
+ENCODED_BYTES = 100_000  # as quoted-printable; Gmail cuts at 102 400
+EXCERPT_CHARACTERS = (600, 160, 90)  # tried in this order until the mail fits
+TEXT_COLUMNS = 72
+_PERSONAL = re.compile(r"<!--personal-->.*?<!--/personal-->", re.DOTALL)
+_HEADING = re.compile(r"(</?)h[1-6]\b")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A post as a digest shows it."""
+
+    published_at: datetime
+    title: str
+    excerpt: str
+    author: str
+    byline: str
+    url: str
+    link_words: str
+    image_url: str = ""
+    image_alt: str = ""
+
+
+def shown(posts: Sequence[IssuePost]) -> list[IssuePost]:
+    """Return what goes out: not hidden, and not withdrawn since it was picked."""
+    return [
+        entry
+        for entry in posts
+        if not entry.hidden and entry.post.state is PostState.PUBLISHED
+    ]
+
+
+def compose(
+    settings: Settings,
+    issue: Issue,
+    newsletter: Newsletter,
+    posts: Sequence[IssuePost],
+    words: Language,
+) -> Letter:
+    """Write one edition of an issue, with fields where a reader's links will stand."""
+    frame = _Frame.of(settings, issue, newsletter, posts, words)
+    entries, left_out = frame.fit()
+    values = frame.values(entries, left_out)
+    return Letter(
+        kind=Kind.DIGEST,
+        language=words.code,
+        subject=frame.subject,
+        from_name=newsletter.from_name,
+        from_email=newsletter.from_email,
+        reply_to=newsletter.reply_to,
+        text=_text(words, values),
+        html=_html(words, values),
+        list_id=f"{newsletter.slug}.{settings.host}",
+        list_name=newsletter.title,
+        leave_url=links.leave_url(settings, mime.LEAVE),
+        archive_url=(
+            links.archive_url(settings, newsletter.slug)
+            if newsletter.public_archive
+            else ""
+        ),
+        feedback_id=_feedback_id(settings, issue, newsletter),
+    )
+
+
+def web_version(html: str) -> str:
+    """Return a digest for everyone to see: no one's links, no tokens.
+
+    Takes the HTML as stored with the edition, or as composed.
+    """
+    return mime.without_fields(_PERSONAL.sub("", html)).replace(mime.NOBODY, "")
+
+
+def sample(letter: Letter) -> Letter:
+    """Return the letter with links that lead to harmless pages, for looking at it."""
+    return replace(
+        letter,
+        text=mime.without_fields(letter.text),
+        html=mime.without_fields(letter.html),
+        leave_url=mime.without_fields(letter.leave_url),
+    )
+
+
+def encoded_size(text: str) -> int:
+    """Return how many bytes a part takes on the wire."""
+    return len(mime.quoted_printable(text))
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """Everything about an edition that does not depend on how much room there is."""
+
+    settings: Settings
+    newsletter: Newsletter
+    words: Language
+    entries: list[Entry]
+    subject: str
+    preview_text: str
+    opening: str  # HTML, sanitised
+    title: str
+    date: datetime
+    web_url: str
+
+    @classmethod
+    def of(
+        cls,
+        settings: Settings,
+        issue: Issue,
+        newsletter: Newsletter,
+        posts: Sequence[IssuePost],
+        words: Language,
+    ) -> "_Frame":
+        """Gather the words of an issue."""
+        entries = [_entry(settings, newsletter, p, words) for p in shown(posts)]
+        titles = [entry.title for entry in entries]
+        date = issue.started_at or issue.scheduled_at or issue.created_at
+        tags = {
+            "newsletter": plaintext.squeeze(newsletter.title),
+            "number_of_posts": words.number(len(entries)),
+            "date": words.day(date, newsletter.timezone),
+        }
+        new = all((p.post.position or 0) > issue.after_position for p in shown(posts))
+        first = entries[0].excerpt if entries else ""
+        subject = wording.merge(plaintext.squeeze(issue.subject), tags)
+        preview = wording.merge(plaintext.squeeze(issue.preview_text), tags)
+        return cls(
+            settings=settings,
+            newsletter=newsletter,
+            words=words,
+            entries=entries,
+            subject=wording.shorten(
+                subject or wording.subject(titles, words, new=new),
+                wording.SUBJECT_CHARACTERS,
+            ),
+            preview_text=preview or wording.preview(titles, first),
+            opening=_opening(issue.opening, tags),
+            title=wording.title(len(entries), words, new=new),
+            date=date,
+            web_url=_web_url(settings, issue, newsletter),
+        )
+
+    def fit(self) -> tuple[list[Entry], int]:
+        """Return what there is room for, and how many posts had to stay out."""
+        tried: list[Entry] = []
+        for limit in EXCERPT_CHARACTERS:
+            tried = [_shortened(entry, limit) for entry in self.entries]
+            if self._fits(tried, 0):
+                return tried, 0
+        low, high = 1, len(tried) - 1  # one post fits always, all of them do not
+        while low < high:
+            middle = (low + high + 1) // 2
+            if self._fits(tried[:middle], len(tried) - middle):
+                low = middle
+            else:
+                high = middle - 1
+        return tried[:low], len(tried) - low
+
+    def values(self, entries: list[Entry], left_out: int) -> dict[str, object]:
+        """Return what the templates show."""
+        words, newsletter = self.words, self.newsletter
+        address = " ".join(newsletter.postal_address.split("\n"))
+        return {
+            "newsletter": newsletter,
+            "subject": self.subject,
+            "preview_text": self.preview_text,
+            "title": self.title,
+            "date": self.date,
+            "opening": Markup(self.opening),  # noqa: S704 - sanitised in markup.py
+            "opening_text": plaintext.to_lines(
+                self.opening, links=True, width=TEXT_COLUMNS
+            ),
+            "entries": entries,
+            "left_out": left_out,
+            "left_out_words": words.ngettext(
+                "Read one more post on the web",
+                "Read %(num)s more posts on the web",
+                left_out,
+            ),
+            "accent": colours.accent(newsletter.accent),
+            "web_url": self.web_url,
+            "newsletter_url": links.newsletter_url(self.settings, newsletter.slug),
+            "leave_url": links.leave_url(self.settings, mime.LEAVE),
+            "preferences_url": links.preferences_url(self.settings, mime.PREFERENCES),
+            "sender": plaintext.squeeze(newsletter.publisher or newsletter.from_name),
+            "postal_address": plaintext.squeeze(address),
+            "contact": newsletter.contact_email
+            or newsletter.reply_to
+            or newsletter.from_email,
+            "why": words.gettext(
+                "You get this because you subscribed to %(newsletter)s.",
+                newsletter=plaintext.squeeze(newsletter.title),
+            ),
+        }
+
+    def _fits(self, entries: list[Entry], left_out: int) -> bool:
+        html = _html(self.words, self.values(entries, left_out))
+        return len(html.encode()) <= HTML_BYTES and encoded_size(html) <= ENCODED_BYTES
+
+
+def _html(words: Language, values: dict[str, object]) -> str:
+    return templating.render("digest/digest.mjml", words, values)
+
+
+def _text(words: Language, values: dict[str, object]) -> str:
+    text = templating.render("digest/digest.txt", words, values)
+    return re.sub(r"\n{4,}", "\n\n\n", text).strip("\n") + "\n"
+
+
+def _entry(
+    settings: Settings, newsletter: Newsletter, chosen: IssuePost, words: Language
+) -> Entry:
+    post = chosen.post
+    title = plaintext.squeeze(chosen.title or post.title)
+    shows_image = bool(post.image_alt.strip()) and _is_web(post.image_url)
+    return Entry(
+        published_at=post.published_at,
+        title=title,
+        excerpt=plaintext.squeeze(chosen.excerpt or post.excerpt),
+        author=plaintext.squeeze(post.author.shown_name) if post.author else "",
+        byline=plaintext.squeeze(post.author.byline) if post.author else "",
+        url=_post_url(settings, newsletter, post),
+        link_words=words.gettext(
+            "Read “%(title)s”",
+            title=wording.shorten(title, wording.LINK_TITLE_CHARACTERS),
+        ),
+        image_url=post.image_url if shows_image else "",
+        image_alt=plaintext.squeeze(post.image_alt) if shows_image else "",
+    )
+
+
+def _shortened(entry: Entry, limit: int) -> Entry:
+    if len(entry.excerpt) <= limit:
+        return entry
+    return replace(entry, excerpt=wording.shorten(entry.excerpt, limit))
+
+
+def _opening(markdown: str, tags: dict[str, str]) -> str:
+    if not markdown.strip():
+        return ""
+    html = _HEADING.sub(r"\1h2", markup.from_markdown(plaintext.clean(markdown)))
+    escaped = {name: str(Markup.escape(value)) for name, value in tags.items()}
+    return wording.merge(html, escaped)
+
+
+def _post_url(settings: Settings, newsletter: Newsletter, post: Post) -> str:
+    if _is_web(post.link):
+        return post.link
+    return links.post_url(settings, newsletter.slug, post.id)
+
+
+def _is_web(url: str) -> bool:
+    """Tell whether a link may stand in a mail: the web's, with no blanks."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    spaceless = not any(c.isspace() or not c.isprintable() for c in url)
+    return parts.scheme in {"http", "https"} and bool(parts.netloc) and spaceless
+
+
+def _web_url(settings: Settings, issue: Issue, newsletter: Newsletter) -> str:
+    if issue.number is None or not newsletter.public_archive:
+        return links.newsletter_url(settings, newsletter.slug)
+    return links.issue_url(settings, newsletter.slug, issue.number)
+
+
+def _feedback_id(settings: Settings, issue: Issue, newsletter: Newsletter) -> str:
+    """Name issue, list, kind and sender; the sender's name stays the same for ever."""
+    sender = re.sub(r"[^a-z0-9]", "", settings.host.lower())[:15].ljust(5, "0")
+    return f"issue{issue.id}:{newsletter.slug}:digest:{sender}"

@@ -1,0 +1,302 @@
+"""Drafts: which posts the next issue carries, and what an editor changes about it.
+
+A post goes out once. The next draft begins where the last issue that went out ended
+(`last_position`), and leaves out what an issue of picked posts took ahead of its turn.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, Select, and_, exists, func, select
+from sqlalchemy.orm import Session
+
+from newsletter import plaintext
+from newsletter.errors import N_, Conflict, InvalidInput, NotFound
+from newsletter.models import (
+    Issue,
+    IssuePost,
+    IssueState,
+    Newsletter,
+    Post,
+    PostState,
+)
+
+MOST_POSTS = 500
+FIRST_ISSUE_POSTS = 10  # a blog's whole past is not news
+SUBJECT_CHARACTERS = 200
+PREVIEW_CHARACTERS = 200
+OPENING_CHARACTERS = 20_000
+TITLE_CHARACTERS = 300
+EXCERPT_CHARACTERS = 2_000
+EDITABLE = (IssueState.DRAFT, IssueState.SCHEDULED, IssueState.HELD)
+GONE_OUT = (IssueState.SENDING, IssueState.PAUSED, IssueState.SENT)
+
+
+class NothingNew(Conflict):
+    """There is nothing new to send."""
+
+
+def find(session: Session, issue_id: int) -> Issue:
+    """Return an issue by its id. Raises NotFound."""
+    issue = session.get(Issue, issue_id) if 0 < issue_id < 2**31 else None
+    if issue is None:
+        raise NotFound(N_("There is no issue with the id %(id)s."), id=issue_id)
+    return issue
+
+
+def draft(
+    session: Session,
+    newsletter: Newsletter,
+    *,
+    post_ids: Sequence[int] | None = None,
+    subject: str = "",
+    opening: str = "",
+    created_by: int | None = None,
+    now: datetime,
+) -> Issue:
+    """Make a draft of the posts since the last issue, or of those picked.
+
+    Newest first. Raises NothingNew, NotFound or InvalidInput.
+    """
+    last = last_gone_out(session, newsletter)
+    after = last.last_position if last else 0
+    if post_ids:
+        posts = _picked(session, newsletter, post_ids)
+    else:
+        posts = _new_posts(session, newsletter, after, limit=MOST_POSTS)
+        if not posts:
+            raise _nothing_new(last)
+        if last is None:
+            posts = posts[:FIRST_ISSUE_POSTS]
+    issue = Issue(
+        newsletter_id=newsletter.id,
+        newsletter=newsletter,
+        state=IssueState.DRAFT,
+        after_position=after,
+        created_by=created_by,
+        created_at=now,
+        posts=[IssuePost(post=p, place=n) for n, p in enumerate(posts, 1)],
+    )
+    session.add(issue)
+    edit(session, issue, subject=subject, opening=opening)
+    issue.last_position = _reach(session, issue, picked=bool(post_ids))
+    session.flush()
+    return issue
+
+
+def edit(
+    session: Session,
+    issue: Issue,
+    *,
+    subject: str | None = None,
+    preview_text: str | None = None,
+    opening: str | None = None,
+    order: Sequence[int] | None = None,
+    hidden: Iterable[int] | None = None,
+    titles: Mapping[int, str] | None = None,
+    excerpts: Mapping[int, str] | None = None,
+) -> None:
+    """Change a draft; what is None stays as it is. Posts are named by their ids.
+
+    `order` lists posts from the top; those it leaves out follow as they stood. An empty
+    title or excerpt is the post's own again. Raises Conflict once the issue has left.
+    """
+    _hold_still(session, issue)
+    if subject is not None:
+        issue.subject = _within(
+            plaintext.squeeze(subject), SUBJECT_CHARACTERS, "subject"
+        )
+    if preview_text is not None:
+        issue.preview_text = _within(
+            plaintext.squeeze(preview_text), PREVIEW_CHARACTERS, "preview_text"
+        )
+    if opening is not None:
+        issue.opening = _within(
+            plaintext.clean(opening).strip(), OPENING_CHARACTERS, "opening"
+        )
+    if order is not None:
+        _reorder(issue, order)
+    if hidden is not None:
+        out = set(hidden)
+        for entry in issue.posts:
+            entry.hidden = _id_of(entry) in out
+    _reword(issue, titles or {}, excerpts or {})
+
+
+def add_posts(session: Session, issue: Issue, post_ids: Sequence[int]) -> None:
+    """Add posts at the end of a draft; those already there are shown again."""
+    _hold_still(session, issue)
+    there = {_id_of(entry): entry for entry in issue.posts}
+    for post in _picked(session, issue.newsletter, post_ids):
+        if entry := there.get(post.id):
+            entry.hidden = False
+        else:
+            issue.posts.append(IssuePost(post=post, place=len(issue.posts) + 1))
+    issue.last_position = _reach(session, issue, picked=True)
+    session.flush()
+
+
+def discard(session: Session, issue: Issue) -> None:
+    """Throw a draft away; its posts are new again. Raises Conflict."""
+    _hold_still(session, issue)
+    session.delete(issue)
+    session.flush()
+
+
+def last_gone_out(session: Session, newsletter: Newsletter) -> Issue | None:
+    """Return the issue that reaches furthest among those that went out."""
+    query = _gone_out(newsletter.id).order_by(
+        Issue.last_position.desc(), Issue.number.desc()
+    )
+    return session.scalar(query.limit(1))
+
+
+def carried_meanwhile(session: Session, issue: Issue) -> list[tuple[Post, int]]:
+    """Return posts of this draft that another issue took after it was made.
+
+    Each with the number of that issue.
+    """
+    mine = [_id_of(entry) for entry in issue.posts if not entry.hidden]
+    rows = session.execute(
+        select(Post, Issue.number)
+        .join(IssuePost, IssuePost.post_id == Post.id)
+        .join(Issue, Issue.id == IssuePost.issue_id)
+        .where(Post.id.in_(mine), IssuePost.hidden.is_(False))
+        .where(Issue.id != issue.id, Issue.state.in_(GONE_OUT))
+        .where(Issue.started_at > issue.created_at)
+        .order_by(Post.id)
+    )
+    return [(post, number or 0) for post, number in rows]
+
+
+def _within(text: str, limit: int, field: str) -> str:
+    if len(text) > limit:
+        raise InvalidInput(
+            N_("That text has %(length)s characters; %(limit)s fit. Shorten it."),
+            field=field,
+            length=len(text),
+            limit=limit,
+        )
+    return text
+
+
+def _picked(
+    session: Session, newsletter: Newsletter, post_ids: Sequence[int]
+) -> list[Post]:
+    wanted = list(dict.fromkeys(post_ids))
+    if len(wanted) > MOST_POSTS:
+        raise InvalidInput(
+            N_("An issue holds at most %(limit)s posts."), limit=MOST_POSTS
+        )
+    found = session.scalars(
+        _published(newsletter.id).where(Post.id.in_([i for i in wanted if i < 2**31]))
+    ).all()
+    if missing := [i for i in wanted if i not in {post.id for post in found}]:
+        raise NotFound(
+            N_("This newsletter has no published post with the id %(id)s."),
+            id=missing[0],
+        )
+    return list(found)
+
+
+def _new_posts(
+    session: Session, newsletter: Newsletter, after: int, *, limit: int
+) -> list[Post]:
+    query = _published(newsletter.id).where(
+        Post.position > after, ~_already_carried(newsletter.id)
+    )
+    return list(session.scalars(query.limit(limit)))
+
+
+def _published(newsletter_id: int) -> Select[Post]:
+    return (
+        select(Post)
+        .where(Post.newsletter_id == newsletter_id, Post.state == PostState.PUBLISHED)
+        .order_by(Post.published_at.desc(), Post.position.desc())
+    )
+
+
+def _gone_out(newsletter_id: int) -> Select[Issue]:
+    return select(Issue).where(
+        Issue.newsletter_id == newsletter_id, Issue.state.in_(GONE_OUT)
+    )
+
+
+def _already_carried(newsletter_id: int) -> ColumnElement[bool]:
+    return exists().where(
+        and_(
+            IssuePost.post_id == Post.id,
+            Issue.id == IssuePost.issue_id,
+            Issue.newsletter_id == newsletter_id,
+            Issue.state.in_(GONE_OUT),
+        )
+    )
+
+
+def _reach(session: Session, issue: Issue, *, picked: bool) -> int:
+    """Return how far this issue brings its readers: no post before that is left out."""
+    newsletter_id = issue.newsletter_id
+    if not picked:
+        query = select(func.max(Post.position)).where(
+            Post.newsletter_id == newsletter_id, Post.state == PostState.PUBLISHED
+        )
+        return max(issue.after_position, session.scalar(query) or 0)
+    left_out = select(func.min(Post.position)).where(
+        Post.newsletter_id == newsletter_id,
+        Post.state == PostState.PUBLISHED,
+        Post.position > issue.after_position,
+        Post.id.not_in([_id_of(entry) for entry in issue.posts]),
+        ~_already_carried(newsletter_id),
+    )
+    first_left_out = session.scalar(left_out)
+    if first_left_out is None:
+        return _reach(session, issue, picked=False)
+    return max(issue.after_position, first_left_out - 1)
+
+
+def _nothing_new(last: Issue | None) -> NothingNew:
+    if last is None:
+        return NothingNew(
+            N_("There is nothing to send yet. Fetch or import posts first.")
+        )
+    return NothingNew(
+        N_("There is nothing new since issue %(number)s. Pick posts to send again."),
+        number=last.number,
+    )
+
+
+def _hold_still(session: Session, issue: Issue) -> None:
+    """Lock a draft, so that it cannot be sent while it changes."""
+    if issue.id is not None:
+        session.flush()
+        session.refresh(issue, attribute_names=["state"], with_for_update=True)
+    if issue.state not in EDITABLE:
+        raise Conflict(
+            N_("This issue has been sent and can no longer be changed. Make a new one.")
+        )
+
+
+def _reorder(issue: Issue, order: Sequence[int]) -> None:
+    wish = {post_id: place for place, post_id in enumerate(order)}
+    by_wish = sorted(
+        issue.posts, key=lambda entry: (wish.get(_id_of(entry), len(wish)), entry.place)
+    )
+    for place, entry in enumerate(by_wish, 1):
+        entry.place = place
+    issue.posts.sort(key=lambda entry: entry.place)
+
+
+def _reword(
+    issue: Issue, titles: Mapping[int, str], excerpts: Mapping[int, str]
+) -> None:
+    for entry in issue.posts:
+        if (title := titles.get(_id_of(entry))) is not None:
+            entry.title = _within(plaintext.squeeze(title), TITLE_CHARACTERS, "title")
+        if (excerpt := excerpts.get(_id_of(entry))) is not None:
+            entry.excerpt = _within(
+                plaintext.squeeze(excerpt), EXCERPT_CHARACTERS, "excerpt"
+            )
+
+
+def _id_of(entry: IssuePost) -> int:
+    return entry.post.id

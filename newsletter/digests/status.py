@@ -1,0 +1,39 @@
+"""How far an issue has come, in figures: what the contract's JSON says and a little more."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from newsletter.mail import relays
+from newsletter.models import Issue
+
+
+def status(session: Session, issue: Issue, *, now: datetime) -> dict[str, Any]:
+    """Return an issue's state and figures; keys are the contract's.
+
+    `queued` holds those being handed over as well. `sent` holds those who complained
+    later. `seconds_left` is null where it cannot be told.
+    """
+    progress = relays.progress(session, issue.id, now)
+    counts = progress.counts
+    return {
+        "id": issue.id,
+        "number": issue.number,
+        "state": issue.state.value,
+        "total": issue.total,
+        "queued": counts.queued + counts.claimed,
+        "sent": counts.sent + counts.complained,
+        "deferred": counts.deferred,
+        "bounced": counts.bounced,
+        "failed": counts.failed,
+        "skipped": counts.skipped,
+        "complained": counts.complained,
+        "resent": counts.resent,
+        "rate_per_second": progress.rate_per_second,
+        "seconds_left": progress.seconds_left,
+        "waiting_reason": progress.waiting_reason,
+        "scheduled_at": issue.scheduled_at,
+        "started_at": issue.started_at,
+        "finished_at": issue.finished_at,
+    }

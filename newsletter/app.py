@@ -4,7 +4,7 @@ from flask import Flask
 
 from newsletter import config, db
 from newsletter.config import ROOT, Settings
-from newsletter.web import home, login, security
+from newsletter.web import home, login, mailbox, security
 from newsletter.web.workspace import account, invitations, overview
 
 BLUEPRINTS = (home.bp, overview.bp, account.bp, invitations.bp)
@@ -25,4 +25,6 @@ def create_app(settings: Settings | None = None) -> Flask:
     login.init_app(app, settings)
     for blueprint in BLUEPRINTS:
         app.register_blueprint(blueprint)
+    if settings.mailbox_dir:
+        app.register_blueprint(mailbox.bp)
     return app

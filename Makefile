@@ -1,0 +1,47 @@
+# `make` alone lists what there is to make. Everything sets itself up; see scripts/setup.
+
+PORT ?= 8000
+MAILBOX_SMTP_PORT ?= 2525
+export PORT MAILBOX_SMTP_PORT
+
+VENV := .venv/bin
+PYTEST := $(VENV)/python -m pytest
+TESTS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check format bench pictures setup setup-dev clean
+MAKEFLAGS += --no-print-directory
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+run: setup ## set everything up and start it: web, worker, local mailbox, a sample newsletter
+	@exec $(VENV)/python -m newsletter demo --stop-with-parent
+
+test: setup-dev ## the tests, on SQLite and once more on PostgreSQL
+	@sh scripts/test $(TESTS)
+
+check: setup-dev ## format, lint, types, tests: what CI runs
+	@$(VENV)/ruff format --check --quiet .
+	@$(VENV)/ruff check --quiet .
+	@$(VENV)/mypy
+	@sh scripts/test
+
+format: setup-dev ## put the code in order
+	@$(VENV)/ruff check --fix --quiet . ; $(VENV)/ruff format .
+
+bench: setup-dev ## the benchmarks; prints rates and ratios
+	@$(VENV)/python -m benchmarks.send
+
+pictures: setup-dev ## the README's pictures, made from a running demo
+	@$(VENV)/python -m docs.pictures
+
+setup: ## .venv with what running needs
+	@sh scripts/setup requirements.txt
+
+setup-dev: ## .venv with what testing needs too
+	@sh scripts/setup requirements-dev.txt
+
+clean: ## remove .venv and caches; keeps instance/, where the data is
+	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -prune -exec rm -rf {} +

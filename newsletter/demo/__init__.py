@@ -1,0 +1,1 @@
+"""The demo that `make run` starts: settings, a sample newsletter, processes."""

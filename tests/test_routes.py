@@ -1,0 +1,180 @@
+"""The whole URL map: no GET changes anything, nothing else works without a token."""
+
+import re
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from sqlalchemy import select
+
+from newsletter import links
+from newsletter.config import Settings
+from newsletter.db import Base, Database
+from newsletter.digests import drafts, publish
+from newsletter.models import Feed, Role, Status
+from newsletter.web import security
+from tests.factories import NOW, make_newsletter, make_post, make_subscription
+from tests.web.at_work import as_editor
+
+# What a GET may write: the session's own bookkeeping lives in a signed cookie, so none.
+SCANNERS = (
+    "Mozilla/5.0 (compatible; MSIE 9.0; Windows NT 6.1; Trident/5.0)",
+    "Barracuda Sentinel (EE)",
+    "Mimecast URL Protection",
+    "GoogleImageProxy",
+    "Slackbot-LinkExpanding 1.0",
+)
+
+
+@pytest.fixture
+def world(database: Database, settings: Settings) -> dict[str, Any]:
+    """One of everything, and what the routes' variables stand for."""
+    with database.transaction() as session:
+        labbet = make_newsletter(session)
+        session.add(Feed(newsletter_id=labbet.id, url="https://blogg.example/feed/"))
+        post = make_post(session, labbet, link="")
+        reader = make_subscription(session, labbet, "anna@exempel.example")
+        waiting = make_subscription(
+            session, labbet, "bo@exempel.example", status=Status.PENDING
+        )
+        issue = drafts.draft(session, labbet, now=NOW)
+        publish.send(session, settings, issue, now=NOW)
+        make_post(session, labbet)
+        draft = drafts.draft(session, labbet, now=NOW)
+        return {
+            "slug": labbet.slug,
+            "newsletter_id": labbet.id,
+            "post_id": post.id,
+            "author_id": post.author_id,
+            "feed_id": 1,
+            "topic_id": 1,
+            "editor_id": 1,
+            "membership_id": 1,
+            "number": 1,
+            "issue_id": draft.id,
+            "subscription_id": reader.id,
+            "subscriber_id": reader.subscriber_id,
+            "waiting": [waiting.id, waiting.round],
+            "reader": [reader.id, reader.round],
+            "leave": reader.leave_token,
+            "preferences": reader.preferences_token,
+        }
+
+
+def token_for(path: str, settings: Settings, world: dict[str, Any]) -> str:
+    """Return a token that works at `path`."""
+    if path.startswith("/unsubscribe/"):
+        return str(world["leave"])
+    if path.startswith("/preferences/"):
+        return str(world["preferences"])
+    purpose = next((p for p in links.PURPOSES if path.startswith(p.path)), None)
+    if purpose is None:
+        return links.new_token()
+    about = world["waiting"] if purpose is links.CONFIRM else world["reader"]
+    return links.sign(settings, purpose, about)
+
+
+def addresses(
+    app: Flask, settings: Settings, world: dict[str, Any], *, get: bool
+) -> list[tuple[str, str, str]]:
+    """Return (method, path, endpoint) of every route, its variables filled in."""
+    found = []
+    for rule in app.url_map.iter_rules():
+        path = rule.rule
+        for name in re.findall(r"<(?:\w+:)?(\w+)>", path):
+            value = world.get(name, "tokens.css")
+            if name == "token":
+                value = token_for(path, settings, world)
+            path = re.sub(rf"<(?:\w+:)?{name}>", str(value), path)
+        methods = (rule.methods or set()) - {"OPTIONS"}
+        wanted = methods & {"GET", "HEAD"} if get else methods - {"GET", "HEAD"}
+        found += [(method, path, rule.endpoint) for method in sorted(wanted)]
+    return found
+
+
+def contents(database: Database) -> dict[str, list[tuple[Any, ...]]]:
+    """Return every row of every table."""
+    with database.reading() as session:
+        return {
+            table.name: sorted(map(repr, session.execute(select(table))))  # type: ignore[misc]
+            for table in Base.metadata.sorted_tables
+        }
+
+
+def test_no_get_changes_the_database(
+    app: Flask, settings: Settings, database: Database, world: dict[str, Any]
+) -> None:
+    owner = as_editor(app, Role.OWNER)
+    before = contents(database)
+    statuses = {}
+    for method, path, _endpoint in addresses(app, settings, world, get=True):
+        for client in (app.test_client(), owner):
+            for agent in SCANNERS[:1] if client is owner else SCANNERS:
+                answer = client.open(path, method=method, headers={"User-Agent": agent})
+                statuses[method, path] = answer.status_code
+                answer.close()
+    assert {k: v for k, v in statuses.items() if v >= 500} == {}
+    assert contents(database) == before
+
+
+def test_the_pages_themselves_are_there(
+    app: Flask, settings: Settings, world: dict[str, Any]
+) -> None:
+    owner = as_editor(app, Role.OWNER)
+    missing = [
+        path
+        for method, path, endpoint in addresses(app, settings, world, get=True)
+        if method == "GET"
+        and not endpoint.startswith("security.")
+        and "token" not in endpoint
+        and owner.get(path).status_code == 404
+    ]
+    # Tokens that must be made for the occasion, and files that are not there.
+    assert [p for p in missing if "/static/" not in p and not _made_up(p)] == []
+
+
+def _made_up(path: str) -> bool:
+    return path.startswith(
+        ("/address/", "/data/", "/erase/", "/never/", "/editor/invite/")
+    )
+
+
+def test_nothing_but_get_works_without_its_token(
+    app: Flask, settings: Settings, database: Database, world: dict[str, Any]
+) -> None:
+    app.config["WTF_CSRF_ENABLED"] = True
+    owner = as_editor(app, Role.OWNER)
+    before = contents(database)
+    allowed = {
+        rule.endpoint
+        for rule in app.url_map.iter_rules()
+        if "<token>" in rule.rule and not rule.rule.startswith("/editor/")
+    } | security.OPEN_TO_ALL
+    accepted = []
+    for method, path, endpoint in addresses(app, settings, world, get=False):
+        if endpoint in allowed:
+            continue
+        for headers in ({}, {"Origin": "https://evil.example"}):
+            for body in ({}, {"csrf_token": "wrong"}):
+                answer = owner.open(path, method=method, headers=headers, data=body)
+                if answer.status_code not in {400, 403}:
+                    accepted.append((method, path, answer.status_code))
+    assert accepted == []
+    assert contents(database) == before
+
+
+def test_what_strangers_pages_may_post_to_is_known(app: Flask) -> None:
+    assert {r.endpoint for r in app.url_map.iter_rules()} >= security.OPEN_TO_ALL
+    rules = {
+        r.rule for r in app.url_map.iter_rules() if r.endpoint in security.OPEN_TO_ALL
+    }
+    assert rules == {"/<slug>/subscribe", "/unsubscribe/<token>"}
+
+
+def test_public_pages_set_no_cookie(
+    app: Flask, client: FlaskClient, settings: Settings, world: dict[str, Any]
+) -> None:
+    for method, path, _endpoint in addresses(app, settings, world, get=True):
+        if method == "GET" and not path.startswith("/editor/"):
+            assert "Set-Cookie" not in client.get(path).headers, path

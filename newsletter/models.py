@@ -305,6 +305,8 @@ class Subscription(Base):
         UniqueConstraint("newsletter_id", "subscriber_id"),
         Index("ix_subscription_audience", "newsletter_id", "status", "language"),
         Index("ix_subscription_requested", "status", "requested_at"),
+        Index("ix_subscription_joined", "newsletter_id", "confirmed_at"),
+        Index("ix_subscription_gone", "newsletter_id", "left_at"),
     )
 
     id: Mapped[Key]
@@ -331,6 +333,18 @@ class Subscription(Base):
 
     subscriber: Mapped[Subscriber] = relationship(lazy="joined")
     newsletter: Mapped[Newsletter] = relationship()
+
+
+class FormerToken(Base):
+    """A token of a subscription that became part of another: its mails still lead."""
+
+    __tablename__ = "former_token"
+
+    token: Mapped[str] = mapped_column(String(32), primary_key=True)
+    opens: Mapped[str] = mapped_column(String(12))  # leave, preferences
+    subscription_id: Mapped[int] = mapped_column(
+        ForeignKey("subscription.id", ondelete="CASCADE"), index=True
+    )
 
 
 class SubscriptionTopic(Base):

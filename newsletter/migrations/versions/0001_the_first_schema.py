@@ -333,6 +333,12 @@ def upgrade() -> None:
             unique=False,
         )
         batch_op.create_index(
+            "ix_subscription_gone", ["newsletter_id", "left_at"], unique=False
+        )
+        batch_op.create_index(
+            "ix_subscription_joined", ["newsletter_id", "confirmed_at"], unique=False
+        )
+        batch_op.create_index(
             "ix_subscription_requested", ["status", "requested_at"], unique=False
         )
         batch_op.create_index(
@@ -441,6 +447,26 @@ def upgrade() -> None:
     with op.batch_alter_table("consent", schema=None) as batch_op:
         batch_op.create_index(
             batch_op.f("ix_consent_subscription_id"), ["subscription_id"], unique=False
+        )
+
+    op.create_table(
+        "former_token",
+        sa.Column("token", sa.String(length=32), nullable=False),
+        sa.Column("opens", sa.String(length=12), nullable=False),
+        sa.Column("subscription_id", sa.Integer(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["subscription_id"],
+            ["subscription.id"],
+            name=op.f("fk_former_token_subscription_id_subscription"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("token", name=op.f("pk_former_token")),
+    )
+    with op.batch_alter_table("former_token", schema=None) as batch_op:
+        batch_op.create_index(
+            batch_op.f("ix_former_token_subscription_id"),
+            ["subscription_id"],
+            unique=False,
         )
 
     op.create_table(
@@ -800,6 +826,10 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_message_issue_id"))
 
     op.drop_table("message")
+    with op.batch_alter_table("former_token", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_former_token_subscription_id"))
+
+    op.drop_table("former_token")
     with op.batch_alter_table("consent", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_consent_subscription_id"))
 
@@ -821,6 +851,8 @@ def downgrade() -> None:
     with op.batch_alter_table("subscription", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_subscription_subscriber_id"))
         batch_op.drop_index("ix_subscription_requested")
+        batch_op.drop_index("ix_subscription_joined")
+        batch_op.drop_index("ix_subscription_gone")
         batch_op.drop_index("ix_subscription_audience")
 
     op.drop_table("subscription")

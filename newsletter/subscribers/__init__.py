@@ -1,1 +1,1 @@
-"""People who read: signing up, choosing, leaving."""
+"""Readers: signing up, leaving, what they chose, what they agreed to."""

@@ -1,0 +1,183 @@
+"""E-mail addresses: reading what someone typed, and the keyed hash that outlives it."""
+
+import hashlib
+import hmac
+import re
+import unicodedata
+from dataclasses import dataclass
+
+from email_validator import EmailNotValidError, validate_email
+
+from newsletter.config import Settings
+from newsletter.errors import N_, InvalidInput
+
+MAX_OCTETS = 254  # RFC 5321 §4.5.3.1.3, less the angle brackets
+ENCODED_WORD = "=?"  # RFC 2047: would be decoded into another address in a header
+
+# What people mean. Only names that cannot be anybody's real address stand here: a
+# typing mistake that happens to be a working domain must not be refused.
+PROVIDERS = {
+    "gmail": {"com"},
+    "googlemail": {"com"},
+    "hotmail": {"com", "se", "no", "dk", "fi", "co.uk", "de", "fr", "es", "it"},
+    "outlook": {"com", "se", "dk", "de", "fr", "es", "it"},
+    "live": {"com", "se", "no", "dk", "fi", "co.uk"},
+    "msn": {"com"},
+    "yahoo": {"com", "se", "no", "dk", "co.uk", "de", "fr", "es", "it"},
+    "icloud": {"com"},
+    "telia": {"com"},
+    "bredband": {"net"},
+    "spray": {"se"},
+    "protonmail": {"com"},
+}
+MISSPELT = {
+    "gmail": "gmial gmal gmali gmai gmil gmaill gmaile gnail gmaol gamil gmqil ggmail",
+    "hotmail": "hotmial hotmal hotmai hotmil hotmali hotmaill hotmeil homail hotamil"
+    " hormail htomail hotnail hotmaol hptmail",
+    "outlook": "outlok outloook outllok outloo oulook outook outlokk outlock",
+    "yahoo": "yaho yahooo yhaoo yahho uahoo",
+    "icloud": "iclod icoud iclould iclud icluod iclooud",
+    "bredband": "bredbnad bredand brdband",
+    "protonmail": "protonmial protonmal",
+}
+RIGHT_NAME = {
+    wrong: right for right, many in MISSPELT.items() for wrong in many.split()
+}
+# Endings that no domain has.
+RIGHT_ENDING = {
+    **dict.fromkeys(("con", "cmo", "ocm", "comm", "coom", "vom", "cim", "clm"), "com"),
+    **dict.fromkeys(("see", "sse", "ses"), "se"),
+    **dict.fromkeys(("nett", "ner", "nte"), "net"),
+    **dict.fromkeys(("nuu", "nnu"), "nu"),
+    "ogr": "org",
+}
+_TYPED_AROUND = re.compile(r"(?:mailto:|[^<>]*<)?([^<>]*)>?[.,;]*", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """An address: as we write to it, as we know it again, and where it lives."""
+
+    email: str  # as typed (NFC), the domain as an A-label
+    key: str  # casefolded: what makes two spellings one subscriber
+    domain: str
+
+
+def read_address(text: str, *, trial: bool = False) -> Address:
+    """Read an address that someone typed.
+
+    `trial` (a demo) also accepts the domains set aside for tests, RFC 6761.
+
+    Raises InvalidInput with field "email", saying what is wrong; where we can guess
+    what was meant, `values["suggestion"]` is that address.
+    """
+    if len(text.encode(errors="replace")) > 2 * MAX_OCTETS:
+        raise _wrong(N_("That is longer than an e-mail address can be."))
+    text = unicodedata.normalize("NFC", text.strip())
+    if match := _TYPED_AROUND.fullmatch(text):
+        text = match[1].strip()
+    if len(text.encode(errors="replace")) > MAX_OCTETS:
+        raise _wrong(N_("That is longer than an e-mail address can be."))
+    address = _validate(text, trial=trial)
+    if address is None:
+        raise _explained(text)
+    if meant := _what_was_meant(address):
+        raise _did_you_mean(meant)
+    return address
+
+
+def address_hash(settings: Settings, key: str) -> str:
+    """Return the keyed hash that stays when the address itself is gone."""
+    return hmac.new(settings.pepper, key.encode(), hashlib.sha256).hexdigest()
+
+
+def mailbox_hash(settings: Settings, address: Address) -> str:
+    """Return a hash alike for the spellings that reach one mailbox: for limits only.
+
+    a.b+c@gmail.com and ab@gmail.com are two subscribers but one victim.
+    """
+    local, _, domain = address.key.rpartition("@")
+    local = local.partition("+")[0] or local
+    if domain in {"gmail.com", "googlemail.com"}:
+        local, domain = local.replace(".", ""), "gmail.com"
+    return address_hash(settings, f"{local}@{domain}")
+
+
+def _validate(text: str, *, trial: bool) -> Address | None:
+    local = text.rpartition("@")[0]
+    # Full-width letters and the like look right and are another address.
+    if ENCODED_WORD in local or unicodedata.normalize("NFKC", local) != local:
+        return None
+    try:
+        found = validate_email(
+            text, check_deliverability=False, strict=True, test_environment=trial
+        )
+    except (EmailNotValidError, UnicodeError):
+        return None
+    email = f"{found.local_part}@{found.ascii_domain}"
+    if len(email.encode()) > MAX_OCTETS:
+        return None
+    key = unicodedata.normalize("NFC", email.casefold())
+    return Address(email, key, found.ascii_domain)
+
+
+def _explained(text: str) -> InvalidInput:
+    """Say what is wrong, most telling fault first."""
+    if not text:
+        return _wrong(N_("Write your e-mail address."))
+    for repaired in _repaired(text):
+        if address := _validate(repaired, trial=False):
+            return _did_you_mean(_what_was_meant(address) or address.email)
+    local, at, domain = text.rpartition("@")
+    if not at:
+        return _wrong(
+            N_("There is no @ in the address. It should look like anna@example.org.")
+        )
+    if "@" in local:
+        return _wrong(N_("Write one address at a time."))
+    if not local:
+        return _wrong(N_("Something is missing before the @ sign."))
+    if "." not in domain.strip("."):
+        return _wrong(
+            N_("The part after the @ sign needs an ending, like .se or .com.")
+        )
+    return _wrong(
+        N_("That does not look like an e-mail address. Look for a typing mistake.")
+    )
+
+
+def _repaired(text: str) -> list[str]:
+    """Return guesses at what was meant by something that is not an address."""
+    return [
+        re.sub(r"\s+", "", text),
+        re.sub(r"\s+", "", text).replace(",", "."),
+        re.sub(r"\s*(?:\(at\)|\[at\]| at )\s*", "@", text),
+        re.sub(r"\.{2,}", ".", text).replace(".@", "@").replace("@.", "@"),
+        text.replace('"', "@") if "@" not in text else text,  # Shift+2 elsewhere
+        unicodedata.normalize("NFKC", text),
+    ]
+
+
+def _what_was_meant(address: Address) -> str | None:
+    name, _, ending = address.domain.partition(".")
+    right_ending = ending
+    head, dot, last = ending.rpartition(".")
+    if last in RIGHT_ENDING:
+        right_ending = f"{head}{dot}{RIGHT_ENDING[last]}"
+    right_name = name
+    if right_ending in PROVIDERS.get(RIGHT_NAME.get(name, ""), ()):
+        right_name = RIGHT_NAME[name]
+    domain = f"{right_name}.{right_ending}"
+    if domain == address.domain:
+        return None
+    return f"{address.email.rpartition('@')[0]}@{domain}"
+
+
+def _did_you_mean(suggestion: str) -> InvalidInput:
+    return InvalidInput(
+        N_("Did you mean %(suggestion)s?"), field="email", suggestion=suggestion
+    )
+
+
+def _wrong(message: str) -> InvalidInput:
+    return InvalidInput(message, field="email")

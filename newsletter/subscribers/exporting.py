@@ -1,0 +1,98 @@
+"""Readers as rows of a file that a spreadsheet may open."""
+
+import csv
+import io
+from collections.abc import Iterator
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from newsletter.models import (
+    Newsletter,
+    Status,
+    Subscription,
+    SubscriptionTopic,
+    Topic,
+)
+from newsletter.subscribers.directory import export_batches
+
+COLUMNS = (
+    *("email", "name", "status", "rhythm", "language", "topics"),
+    *("requested_at", "confirmed_at", "left_at", "source"),
+)
+# A cell that begins so would be a formula (CSV injection, SEC-22).
+FORMULA_STARTS = tuple("=+-@\t\r＝＋－＠")
+
+
+def export_rows(
+    session: Session, newsletter: Newsletter, status: Status | None = None
+) -> Iterator[dict[str, str]]:
+    """Yield one row for each subscription, by address; the cells are raw."""
+    for batch in export_batches(session, newsletter, status):
+        topics = _topics(session, [s.id for s in batch if not s.all_topics])
+        for subscription in batch:
+            chosen = topics.get(subscription.id, [])
+            yield _row(subscription, "" if subscription.all_topics else chosen)
+
+
+def csv_lines(rows: Iterator[dict[str, str]]) -> Iterator[str]:
+    """Write rows as CSV, line by line; no cell can become a formula."""
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, COLUMNS, lineterminator="\r\n")
+    writer.writeheader()
+    yield _taken(buffer)
+    for row in rows:
+        writer.writerow({name: neutral(text) for name, text in row.items()})
+        yield _taken(buffer)
+
+
+def neutral(cell: str) -> str:
+    """Return a cell that a spreadsheet takes for text. `plain` takes it back."""
+    return f"'{cell}" if cell.startswith((*FORMULA_STARTS, "'")) else cell
+
+
+def plain(cell: str) -> str:
+    """Return what a cell was before `neutral`."""
+    quoted = cell.startswith("'") and cell[1:].startswith((*FORMULA_STARTS, "'"))
+    return cell[1:] if quoted else cell
+
+
+def _row(subscription: Subscription, topics: list[str] | str) -> dict[str, str]:
+    subscriber = subscription.subscriber
+    moments: dict[str, Any] = {
+        "requested_at": subscription.requested_at,
+        "confirmed_at": subscription.confirmed_at,
+        "left_at": subscription.left_at,
+    }
+    return {
+        "email": subscriber.email,
+        "name": subscriber.name,
+        "status": subscription.status.value,
+        "rhythm": subscription.rhythm,
+        "language": subscription.language,
+        # A reader of no topic at all is not a reader of every topic.
+        "topics": topics if isinstance(topics, str) else " ".join(topics) or "none",
+        **{name: at.isoformat() if at else "" for name, at in moments.items()},
+        "source": subscription.source,
+    }
+
+
+def _topics(session: Session, ids: list[int]) -> dict[int, list[str]]:
+    query = (
+        select(SubscriptionTopic.subscription_id, Topic.slug)
+        .join(Topic, Topic.id == SubscriptionTopic.topic_id)
+        .where(SubscriptionTopic.subscription_id.in_(ids))
+        .order_by(Topic.slug)
+    )
+    found: dict[int, list[str]] = {}
+    for subscription_id, slug in session.execute(query):
+        found.setdefault(subscription_id, []).append(slug)
+    return found
+
+
+def _taken(buffer: io.StringIO) -> str:
+    text = buffer.getvalue()
+    buffer.seek(0)
+    buffer.truncate()
+    return text

@@ -1,0 +1,510 @@
+"""Signing up: the request, the confirmation, the welcome, and "never again".
+
+A request changes nothing for the person: it records the wish and asks at the address.
+Only the answer, from a link that this address alone was sent, makes a reader.
+
+From outside, every state of an address looks the same, and takes the same time. Inside:
+
+    state of the address        what a request does
+    unknown, pending            a pending subscription, a confirmation mail
+    left, bounced, erased       the same; the state stays until they confirm
+    active, paused              "you already subscribe", nothing else
+    never again, complained     nothing at all
+    over the limits of gate.py  nothing at all
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+from sqlalchemy import select, update
+from sqlalchemy.engine import CursorResult
+from sqlalchemy.orm import Session
+
+from newsletter import links
+from newsletter.config import Settings
+from newsletter.errors import N_, ExpiredLink, InvalidInput, InvalidLink
+from newsletter.mail import mime, outbox
+from newsletter.mail.mime import Letter
+from newsletter.models import (
+    Issue,
+    IssueState,
+    Newsletter,
+    Status,
+    Subscriber,
+    Subscription,
+)
+from newsletter.subscribers import choices, consent, gate, letters, suppression
+from newsletter.subscribers.addresses import (
+    Address,
+    address_hash,
+    mailbox_hash,
+    read_address,
+)
+from newsletter.subscribers.consent import Origin as Origin
+from newsletter.subscribers.purge import delete_subscriptions
+
+UNCONFIRMED_DAYS = 7
+READING = (Status.ACTIVE, Status.PAUSED)
+AWAITING = (Status.PENDING, Status.LEFT, Status.SUPPRESSED)
+State = Literal["ready", "confirmed", "expired", "void", "invalid"]
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmationView:
+    """What a confirmation link leads to, before anyone presses the button."""
+
+    newsletter: Newsletter | None  # None where the link says nothing we know
+    subscription: Subscription | None
+    state: State
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What someone chose with their sign-up; None is the newsletter's own."""
+
+    language: str | None = None
+    rhythm: str | None = None
+    topic_ids: Sequence[int] | None = None
+
+
+def request_subscription(
+    session: Session,
+    settings: Settings,
+    newsletter: Newsletter,
+    email: str,
+    *,
+    origin: Origin,
+    language: str | None = None,
+    rhythm: str | None = None,
+    topics: Sequence[str] | None = None,
+    now: datetime,
+) -> None:
+    """Record a wish to subscribe and queue the confirmation mail.
+
+    Says nothing about whether the address is known. A language, rhythm or topic that
+    is not offered counts as not chosen.
+
+    Raises InvalidInput if `email` is not an address, TooMany if the network or the
+    whole world signs up too often; neither depends on who subscribes.
+    """
+    address = read_address(email, trial=settings.demo)
+    gate.check_ways_in(session, settings, origin.network, now=now)
+    mailbox = mailbox_hash(settings, address)
+    gate.count_way_in(session, settings, origin.network, mailbox, now=now)
+    wishes = _wishes(session, newsletter, language, rhythm, topics)
+    if _is_closed(session, settings, address.key, newsletter, mailbox, now):
+        _answer_nobody(settings, newsletter, wishes)
+        return
+    subscription = _subscription_of(session, settings, newsletter, address, now)
+    _answer(session, settings, subscription, mailbox, origin, wishes, now)
+
+
+def look_at_confirmation(
+    session: Session, settings: Settings, token: str, *, now: datetime
+) -> ConfirmationView:
+    """Tell what a confirmation link would do. Changes nothing."""
+    try:
+        payload, expired = links.read(settings, links.CONFIRM, token).payload, False
+    except ExpiredLink as error:
+        payload, expired = error.payload, True
+    except InvalidLink:
+        return ConfirmationView(None, None, "invalid")
+    subscription = _of_payload(session, payload)
+    if subscription is None:
+        return ConfirmationView(None, None, "expired" if expired else "void")
+    state: State = "void"
+    if subscription.round == payload[1]:
+        if subscription.status in READING:
+            state = "confirmed"
+        elif expired:
+            state = "expired"
+        elif not _is_silent(session, subscription):
+            state = "ready"
+    return ConfirmationView(subscription.newsletter, subscription, state)
+
+
+def confirm(
+    session: Session,
+    settings: Settings,
+    token: str,
+    *,
+    origin: Origin,
+    now: datetime,
+) -> Subscription:
+    """Make the reader a reader: consent, place in the posts, welcome mail.
+
+    Safe to call twice, also at once: only the first does anything.
+    Raises ExpiredLink; InvalidLink if the link is forged, or void because the reader
+    has left or forbidden mail since.
+    """
+    payload = links.read(settings, links.CONFIRM, token).payload
+    subscription = _of_payload(session, payload)
+    if subscription is None or subscription.round != payload[1]:
+        raise _void()
+    if subscription.status in READING:
+        return subscription
+    if _is_silent(session, subscription):
+        raise _void()
+    if not _activate(session, subscription, payload[1], now):
+        return _confirmed_elsewhere(session, subscription)
+    suppression.lift(
+        session, subscription.subscriber.address_hash, subscription.newsletter_id
+    )
+    consent.record(session, subscription, consent.CONFIRMED, origin, now=now)
+    welcome(session, settings, subscription, now=now)
+    return subscription
+
+
+def send_again(
+    session: Session,
+    settings: Settings,
+    token: str,
+    *,
+    origin: Origin,
+    now: datetime,
+) -> None:
+    """Send a new confirmation mail to whom an old link was sent, within the limits.
+
+    Raises InvalidLink if the link was never ours, TooMany as `request_subscription`.
+    """
+    try:
+        payload = links.read(settings, links.CONFIRM, token).payload
+    except ExpiredLink as error:
+        payload = error.payload
+    gate.check_ways_in(session, settings, origin.network, now=now)
+    subscription = _of_payload(session, payload)
+    if subscription is None:
+        return
+    address = read_address(subscription.subscriber.email, trial=settings.demo)
+    mailbox = mailbox_hash(settings, address)
+    gate.count_way_in(session, settings, origin.network, mailbox, now=now)
+    newsletter = subscription.newsletter
+    if not _is_closed(session, settings, address.key, newsletter, mailbox, now):
+        _answer(session, settings, subscription, mailbox, origin, Wishes(), now)
+
+
+def look_at_never(settings: Settings, token: str) -> None:
+    """Tell whether a "never again" link is ours. Raises ExpiredLink or InvalidLink."""
+    _hash_to_forget(settings, token)
+
+
+def ask_imported(
+    session: Session, settings: Settings, subscription_id: int, *, now: datetime
+) -> None:
+    """Send the confirmation mail to someone an editor imported, within the limits."""
+    subscription = session.get_one(Subscription, subscription_id)
+    address = read_address(subscription.subscriber.email, trial=True)
+    mailbox = mailbox_hash(settings, address)
+    newsletter = subscription.newsletter
+    if not _is_closed(session, settings, address.key, newsletter, mailbox, now):
+        _answer(
+            session, settings, subscription, mailbox, Origin("import"), Wishes(), now
+        )
+
+
+def never_again(
+    session: Session, settings: Settings, token: str, *, now: datetime
+) -> None:
+    """Never write to an address again, from any newsletter; keep only its keyed hash.
+
+    Safe to call twice. Raises ExpiredLink or InvalidLink.
+    """
+    hashed = _hash_to_forget(settings, token)
+    suppression.suppress(session, hashed, reason=suppression.NEVER, now=now)
+    never_confirmed = (
+        select(Subscription.id)
+        .join(Subscriber)
+        .where(Subscriber.address_hash == hashed, Subscription.confirmed_at.is_(None))
+    )
+    delete_subscriptions(session, list(session.scalars(never_confirmed)))
+
+
+def delete_unconfirmed(session: Session, *, now: datetime, limit: int = 1000) -> int:
+    """Delete requests that nobody confirmed within a week; return how many.
+
+    At most `limit` at a time: call again while it returns that many.
+    """
+    query = (
+        select(Subscription.id)
+        .where(
+            Subscription.status == Status.PENDING,
+            Subscription.requested_at <= now - timedelta(days=UNCONFIRMED_DAYS),
+        )
+        .order_by(Subscription.requested_at)
+        .limit(limit)
+    )
+    return delete_subscriptions(session, list(session.scalars(query)))
+
+
+def welcome(
+    session: Session, settings: Settings, subscription: Subscription, *, now: datetime
+) -> None:
+    """Queue the welcome mail: one for each time somebody becomes a reader."""
+    outbox.queue_single(
+        session,
+        letters.welcome(session, settings, subscription),
+        address=subscription.subscriber.email,
+        occasion=f"welcome:{subscription.id}:{subscription.round}",
+        now=now,
+        subscription_id=subscription.id,
+        newsletter_id=subscription.newsletter_id,
+    )
+
+
+def find_or_add(
+    session: Session, settings: Settings, address: Address, now: datetime
+) -> Subscriber:
+    """Return the subscriber with this address, locked until the transaction ends."""
+    known = (
+        select(Subscriber)
+        .where(Subscriber.email_key == address.key)
+        .with_for_update(of=Subscriber)
+    )
+    if found := session.scalar(known):
+        return found
+    session.execute(
+        consent.upsert(session, Subscriber)
+        .values(
+            email=address.email,
+            email_key=address.key,
+            address_hash=address_hash(settings, address.key),
+            name="",
+            created_at=now,
+        )
+        .on_conflict_do_nothing(index_elements=["email_key"])
+    )
+    return session.scalars(known).one()
+
+
+def starting_position(session: Session, newsletter_id: int) -> int:
+    """Return where a new reader begins: after the last issue that went out.
+
+    So that their first digest is the one that everybody gets.
+    """
+    query = (
+        select(Issue.last_position)
+        .where(
+            Issue.newsletter_id == newsletter_id,
+            Issue.state.in_((IssueState.SENT, IssueState.SENDING, IssueState.PAUSED)),
+        )
+        .order_by(Issue.number.desc())
+        .limit(1)
+    )
+    return session.scalar(query) or 0
+
+
+def confirmation_payload(subscription: Subscription) -> list[Any]:
+    """Return what a confirmation link says.
+
+    The piece of the hash binds it to the address: SQLite gives a deleted row's id away
+    again.
+    """
+    fingerprint = subscription.subscriber.address_hash[:16]
+    return [subscription.id, subscription.round, fingerprint]
+
+
+def _wishes(
+    session: Session,
+    newsletter: Newsletter,
+    language: str | None,
+    rhythm: str | None,
+    topics: Sequence[str] | None,
+) -> Wishes:
+    if language not in choices.offered_languages(newsletter):
+        language = None
+    if rhythm not in choices.offered_rhythms(newsletter):
+        rhythm = None
+    topic_ids = None
+    if topics:
+        try:
+            topic_ids = choices.check_topics(session, newsletter, topics)
+        except InvalidInput:
+            topic_ids = None
+    return Wishes(language, rhythm, topic_ids)
+
+
+def _is_closed(
+    session: Session,
+    settings: Settings,
+    key: str,
+    newsletter: Newsletter,
+    mailbox: str,
+    now: datetime,
+) -> bool:
+    hashed = address_hash(settings, key)
+    forbidden = suppression.reasons(session, hashed, newsletter.id)
+    allowed = gate.may_mail(session, mailbox, _occasion(newsletter), now=now)
+    return bool(forbidden & suppression.SILENT) or not allowed
+
+
+def _is_silent(session: Session, subscription: Subscription) -> bool:
+    found = suppression.reasons(
+        session, subscription.subscriber.address_hash, subscription.newsletter_id
+    )
+    return bool(found & suppression.SILENT)
+
+
+def _answer_nobody(settings: Settings, newsletter: Newsletter, wishes: Wishes) -> None:
+    """Do the work of an answer and throw it away, so that silence takes as long."""
+    nobody = [0, 0, "0" * 16]
+    letter = _confirmation(settings, newsletter, wishes.language, nobody, "0" * 64)
+    mime.freeze(letter)
+
+
+def _answer(
+    session: Session,
+    settings: Settings,
+    subscription: Subscription,
+    mailbox: str,
+    origin: Origin,
+    wishes: Wishes,
+    now: datetime,
+) -> None:
+    """Queue the mail that this state of the subscription calls for."""
+    newsletter = subscription.newsletter
+    if subscription.status in READING:
+        letter = letters.already(settings, newsletter, subscription.language)
+    else:
+        _note(session, subscription, wishes, now)
+        consent.record(session, subscription, consent.REQUESTED, origin, now=now)
+        letter = _confirmation(
+            settings,
+            newsletter,
+            subscription.language,
+            confirmation_payload(subscription),
+            subscription.subscriber.address_hash,
+        )
+    outbox.queue_single(
+        session,
+        letter,
+        address=subscription.subscriber.email,
+        occasion=f"confirm:{subscription.id}:{int(now.timestamp())}",
+        now=now,
+        subscription_id=subscription.id,
+        newsletter_id=newsletter.id,
+    )
+    gate.count_mail(session, mailbox, _occasion(newsletter), now=now)
+
+
+def _confirmation(
+    settings: Settings,
+    newsletter: Newsletter,
+    language: str | None,
+    payload: list[Any],
+    hashed: str,
+) -> Letter:
+    return letters.confirmation(
+        settings,
+        newsletter,
+        language or newsletter.language,
+        confirm_url=links.signed_url(settings, links.CONFIRM, payload),
+        never_url=links.signed_url(settings, links.NEVER, [hashed]),
+    )
+
+
+def _subscription_of(
+    session: Session,
+    settings: Settings,
+    newsletter: Newsletter,
+    address: Address,
+    now: datetime,
+) -> Subscription:
+    """Return this person's subscription, a new pending one where there is none."""
+    subscriber = find_or_add(session, settings, address, now)
+    query = select(Subscription).where(
+        Subscription.newsletter_id == newsletter.id,
+        Subscription.subscriber_id == subscriber.id,
+    )
+    if found := session.scalar(query):
+        return found
+    subscription = Subscription(
+        newsletter=newsletter,
+        subscriber=subscriber,
+        status=Status.PENDING,
+        language=newsletter.language,
+        rhythm=newsletter.default_rhythm,
+        leave_token=links.new_token(),
+        preferences_token=links.new_token(),
+        round=0,
+        created_at=now,
+    )
+    session.add(subscription)
+    session.flush()
+    return subscription
+
+
+def _note(
+    session: Session, subscription: Subscription, wishes: Wishes, now: datetime
+) -> None:
+    """Write down the latest wish of someone who is not a reader yet."""
+    subscription.requested_at = now
+    if wishes.language:
+        subscription.language = wishes.language
+    if wishes.rhythm:
+        subscription.rhythm = wishes.rhythm
+    if wishes.topic_ids is not None:
+        choices.set_topics(session, subscription, wishes.topic_ids)
+    session.flush()
+
+
+def _activate(
+    session: Session, subscription: Subscription, round_: int, now: datetime
+) -> bool:
+    """Turn a waiting subscription into an active one; False if somebody else did."""
+    position = starting_position(session, subscription.newsletter_id)
+    result = session.execute(
+        update(Subscription)
+        .where(
+            Subscription.id == subscription.id,
+            Subscription.round == round_,
+            Subscription.status.in_(AWAITING),
+        )
+        .values(
+            status=Status.ACTIVE,
+            confirmed_at=now,
+            left_at=None,
+            paused_until=None,
+            # Someone who comes back never gets again what they were sent.
+            cursor=max(position, subscription.cursor),
+        )
+        .execution_options(synchronize_session=False)
+    )
+    session.refresh(subscription)
+    assert isinstance(result, CursorResult)  # noqa: S101 (for the type checker)
+    return result.rowcount == 1
+
+
+def _confirmed_elsewhere(session: Session, subscription: Subscription) -> Subscription:
+    """Answer the loser of a race: content if the winner confirmed, void if it left."""
+    if subscription.status in READING:
+        return subscription
+    raise _void()
+
+
+def _of_payload(session: Session, payload: Any) -> Subscription | None:
+    if not (isinstance(payload, list) and len(payload) == 3):
+        return None
+    subscription = session.get(Subscription, payload[0])
+    if subscription is None:
+        return None
+    same = subscription.subscriber.address_hash.startswith(str(payload[2]))
+    return subscription if same else None
+
+
+def _hash_to_forget(settings: Settings, token: str) -> str:
+    payload = links.read(settings, links.NEVER, token).payload
+    if not (isinstance(payload, list) and len(payload) == 1):
+        raise InvalidLink(N_("This link does not work."))
+    return str(payload[0])
+
+
+def _occasion(newsletter: Newsletter) -> str:
+    return f"confirm:{newsletter.id}"
+
+
+def _void() -> InvalidLink:
+    return InvalidLink(
+        N_("This link is no longer valid. Sign up again to get a new one.")
+    )

@@ -4,10 +4,10 @@ import sys
 
 import click
 
-from newsletter.cli import newsletters, operations
+from newsletter.cli import backup, doctor, newsletters, operations
 from newsletter.errors import InkorgError
 
-MODULES = (operations, newsletters)
+MODULES = (operations, doctor, backup, newsletters)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

@@ -1,0 +1,307 @@
+"""`doctor`: is everything there that mail needs to leave and to be believed?"""
+
+import smtplib
+import socket
+import ssl
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from urllib.parse import urlsplit
+
+import click
+import dns.exception
+import dns.resolver
+from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
+
+from newsletter import migrate, newsletters
+from newsletter.cli.common import (
+    Installation,
+    example,
+    json_option,
+    show_json,
+    with_installation,
+)
+from newsletter.config import Relay, Settings
+from newsletter.db import utcnow
+from newsletter.models import Job, Newsletter
+
+SECONDS = 3.0
+MADE_UP = (".example", ".test", ".invalid", ".localhost", "localhost")
+EXAMPLES = ("example.com", "example.net", "example.org", "example.se")
+FREE_MAIL = frozenset(
+    {
+        *("aol.com", "gmail.com", "googlemail.com", "gmx.com", "gmx.net"),
+        *("hotmail.com", "hotmail.se", "icloud.com", "live.com", "live.se"),
+        *("outlook.com", "proton.me", "telia.com", "yahoo.com", "yahoo.se"),
+    }
+)
+MARKS = {"good": "✓", "note": "·", "wrong": "✗"}
+SPF_LOOKUPS = 10  # RFC 7208 §4.6.4
+Lookup = Callable[[str], list[str]]  # a name → its TXT records
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at: good, worth a note, or wrong, with what to do."""
+
+    about: str
+    state: str  # good | note | wrong
+    words: str
+
+
+@click.command(epilog=example("doctor labbet"))
+@click.argument("slug", required=False)
+@click.option("--dkim-selector", help="Also look up this DKIM key of the domain.")
+@json_option
+@with_installation
+def doctor(
+    place: Installation, slug: str | None, dkim_selector: str | None, as_json: bool
+) -> None:
+    """Look for what stands in the way of mail. Exits 1 if something is wrong.
+
+    Without SLUG, every newsletter is looked at.
+    """
+    found = [*check_settings(place.settings), *check_database(place)]
+    if _schema_stands(found):
+        with place.database.reading() as session:
+            chosen = (
+                [newsletters.by_slug(session, slug)]
+                if slug
+                else newsletters.all_newsletters(session)
+            )
+        lookup = txt_lookup()
+        for newsletter in chosen:
+            found += check_newsletter(newsletter)
+            found += check_domain(newsletter, lookup, dkim_selector)
+    found += check_relay(place.settings.relay)
+    if as_json:
+        show_json([asdict(finding) for finding in found])
+    else:
+        for finding in found:
+            click.echo(f"{MARKS[finding.state]} {finding.about}: {finding.words}")
+    if any(finding.state == "wrong" for finding in found):
+        raise SystemExit(1)
+
+
+def check_settings(settings: Settings) -> Iterator[Finding]:
+    """Look at what the environment says."""
+    count = len(settings.secret_keys)
+    yield Finding("secret keys", "good", f"{count}, the newest signs")
+    if not settings.address_pepper:
+        yield Finding(
+            "address pepper",
+            "note",
+            "NEWSLETTER_ADDRESS_PEPPER is not set, so the oldest secret key stands in:"
+            " never remove that key, or suppressed addresses are forgotten.",
+        )
+    if settings.demo:
+        yield Finding("base URL", "note", f"{settings.base_url} (the demo's)")
+    elif settings.secure and not _is_made_up(settings.host):
+        yield Finding("base URL", "good", settings.base_url)
+    else:
+        yield Finding(
+            "base URL",
+            "wrong",
+            f"{settings.base_url} cannot be reached from a mail. Set"
+            " NEWSLETTER_BASE_URL to the https:// address readers use.",
+        )
+
+
+def check_database(place: Installation) -> Iterator[Finding]:
+    """Look at the database, its schema and whether a worker's clock runs."""
+    kind = "SQLite" if place.database.is_sqlite else "PostgreSQL"
+    try:
+        current, newest = migrate.revisions(place.database.engine)
+        if current != newest:
+            yield Finding(
+                "database",
+                "wrong",
+                f"{kind}, at {current or 'nothing'} instead of {newest}."
+                " Run: python -m newsletter db upgrade",
+            )
+            return
+        yield Finding("database", "good", f"{kind}, schema {current}")
+        with place.database.reading() as session:
+            jobs = list(session.scalars(select(Job)))
+    except SQLAlchemyError as error:
+        yield Finding("database", "wrong", f"{kind}: {str(error).splitlines()[0]}")
+        return
+    ran = max((job.ran_at for job in jobs if job.ran_at), default=None)
+    if ran and utcnow() - ran < timedelta(minutes=1):
+        yield Finding("worker", "good", "its clock ticks")
+    else:
+        yield Finding(
+            "worker", "wrong", "none is running. Start: python -m newsletter work"
+        )
+    for job in jobs:
+        if job.error:
+            yield Finding(f"job {job.name}", "wrong", job.error)
+
+
+def check_newsletter(newsletter: Newsletter) -> Iterator[Finding]:
+    """Look at what the law and the big providers ask of a newsletter."""
+    about = f"{newsletter.slug}, postal address"
+    if newsletter.postal_address.strip():
+        yield Finding(about, "good", " · ".join(newsletter.postal_address.split("\n")))
+    else:
+        yield Finding(about, "wrong", "missing; the law asks for it in every issue.")
+    about = f"{newsletter.slug}, sender"
+    domain = newsletter.from_email.rpartition("@")[2].lower()
+    if domain in FREE_MAIL:
+        yield Finding(
+            about,
+            "wrong",
+            f"{domain} does not let others send in its name. Use a domain of your own.",
+        )
+    elif newsletter.from_email.lower().startswith(("noreply@", "no-reply@")):
+        yield Finding(about, "note", "readers cannot answer; a real mailbox is better.")
+    else:
+        yield Finding(about, "good", f"mail comes from {domain}")
+
+
+def check_domain(
+    newsletter: Newsletter, lookup: Lookup, dkim_selector: str | None = None
+) -> Iterator[Finding]:
+    """Look up what lets others believe mail from the sender's domain."""
+    domain = newsletter.from_email.rpartition("@")[2].lower()
+    if _is_made_up(domain):
+        yield Finding(domain, "note", "a made-up domain: not looked up in the DNS.")
+        return
+    try:
+        yield _check_spf(domain, lookup)
+        yield _check_dmarc(domain, lookup)
+        yield _check_dkim(domain, lookup, dkim_selector)
+    except dns.exception.DNSException as error:
+        yield Finding(domain, "note", f"the DNS does not answer now: {error}")
+
+
+def check_relay(relay: Relay) -> Iterator[Finding]:
+    """Say hello to the relay, without sending anything."""
+    about = f"relay {relay.name}"
+    try:
+        with _greeted(relay) as server:
+            offers = sorted(name.upper() for name in server.esmtp_features)
+            if relay.user:
+                server.login(relay.user, relay.password)
+    except smtplib.SMTPAuthenticationError:
+        yield Finding(about, "wrong", "it refuses the user name or the password.")
+        return
+    except (OSError, smtplib.SMTPException) as error:
+        why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        yield Finding(about, "wrong", f"{why}. Look at NEWSLETTER_SMTP_URL.")
+        return
+    yield Finding(about, "good", f"answers, and offers {', '.join(offers) or 'little'}")
+    local = relay.host in {"127.0.0.1", "::1", "localhost"}
+    if relay.security == "plain" and not local:
+        yield Finding(
+            about,
+            "wrong",
+            "mail would travel unencrypted. Use smtp+starttls:// or smtps://.",
+        )
+
+
+def txt_lookup(resolver: dns.resolver.Resolver | None = None) -> Lookup:
+    """Return a function that looks up TXT records within three seconds."""
+
+    def lookup(name: str) -> list[str]:
+        try:
+            chosen = resolver or dns.resolver.get_default_resolver()
+            answer = chosen.resolve(name, "TXT", lifetime=SECONDS)
+        except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
+            return []
+        return [b"".join(record.strings).decode(errors="replace") for record in answer]
+
+    return lookup
+
+
+def _schema_stands(found: list[Finding]) -> bool:
+    return any(f.about == "database" and f.state == "good" for f in found)
+
+
+def _check_spf(domain: str, lookup: Lookup) -> Finding:
+    about = f"{domain}, SPF"
+    records = _starting(lookup(domain), "v=spf1")
+    if len(records) != 1:
+        count = "no" if not records else f"{len(records)}"
+        return Finding(
+            about,
+            "wrong",
+            f"{count} record; there must be one TXT record that starts with v=spf1 and"
+            " names your relay.",
+        )
+    terms = [term.lstrip("+-~?").lower() for term in records[0].split()[1:]]
+    costly = [
+        term
+        for term in terms
+        if term.split(":")[0].split("/")[0] in {"a", "mx", "ptr", "include", "exists"}
+        or term.startswith("redirect=")
+    ]
+    if len(costly) > SPF_LOOKUPS:
+        words = f"{len(costly)} lookups; receivers stop after {SPF_LOOKUPS}."
+        return Finding(about, "wrong", words)
+    if "all" in terms and "+all" in records[0].split():
+        return Finding(about, "wrong", "+all lets anyone send in your name.")
+    return Finding(about, "good", records[0])
+
+
+def _check_dmarc(domain: str, lookup: Lookup) -> Finding:
+    about = f"{domain}, DMARC"
+    name = domain
+    while name.count("."):  # RFC 9989: up the tree until a record is found
+        records = _starting(lookup(f"_dmarc.{name}"), "v=dmarc1")
+        if records:
+            return Finding(about, "good", records[0])
+        name = name.partition(".")[2]
+    return Finding(
+        about,
+        "wrong",
+        f"no record; Gmail and Yahoo ask for one. The least is a TXT record at"
+        f" _dmarc.{domain}: v=DMARC1; p=none",
+    )
+
+
+def _check_dkim(domain: str, lookup: Lookup, selector: str | None) -> Finding:
+    about = f"{domain}, DKIM"
+    if not selector:
+        return Finding(
+            about,
+            "note",
+            "your relay signs. Name its selector to look the key up: --dkim-selector",
+        )
+    name = f"{selector}._domainkey.{domain}"
+    records = lookup(name)
+    keys = [part for text in records for part in text.split(";") if "p=" in part]
+    if not any(key.split("p=", 1)[1].strip() for key in keys):
+        return Finding(about, "wrong", f"no key at {name}.")
+    return Finding(about, "good", f"a key at {name}")
+
+
+def _starting(records: Iterable[str], start: str) -> list[str]:
+    return [text for text in records if text.lower().startswith(start)]
+
+
+def _is_made_up(domain: str) -> bool:
+    return (
+        domain in EXAMPLES
+        or domain.endswith(MADE_UP)
+        or not urlsplit(f"//{domain}").hostname
+    )
+
+
+def _greeted(relay: Relay) -> smtplib.SMTP:
+    context = ssl.create_default_context()
+    if relay.security == "tls":
+        server: smtplib.SMTP = smtplib.SMTP_SSL(
+            relay.host, relay.port, timeout=SECONDS, context=context
+        )
+    else:
+        server = smtplib.SMTP(relay.host, relay.port, timeout=SECONDS)
+    server.ehlo(socket.getfqdn())
+    if relay.security == "starttls":
+        server.starttls(context=context)
+        server.ehlo(socket.getfqdn())
+    return server
+
+
+COMMANDS = (doctor,)

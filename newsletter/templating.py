@@ -5,6 +5,7 @@ merge tags from a fixed list, never through Jinja.
 """
 
 import functools
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from newsletter.config import ROOT
 from newsletter.i18n import Language
 
 TEMPLATES = ROOT / "templates" / "email"
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 @functools.cache
@@ -54,6 +56,9 @@ def render(name: str, words: Language, values: Mapping[str, Any]) -> str:
 
 
 def mjml_to_html(markup: str) -> str:
-    """Turn MJML into HTML that mail clients show alike."""
-    html: str = mrml.to_html(markup).content
+    """Turn MJML into HTML that mail clients show alike.
+
+    What cannot stand in XML, and so would stop it, is left out.
+    """
+    html: str = mrml.to_html(_NOT_XML.sub("", markup)).content
     return html

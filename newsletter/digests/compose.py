@@ -8,13 +8,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from urllib.parse import urlsplit
 
 from markupsafe import Markup
 
 from newsletter import colours, links, markup, plaintext, templating
 from newsletter.config import Settings
 from newsletter.digests import wording
+from newsletter.errors import N_, InvalidInput
 from newsletter.i18n import Language
 from newsletter.mail import mime
 from newsletter.mail.mime import Letter
@@ -39,6 +39,7 @@ class Entry:
     byline: str
     url: str
     link_words: str
+    language: str
     image_url: str = ""
     image_alt: str = ""
 
@@ -59,7 +60,10 @@ def compose(
     posts: Sequence[IssuePost],
     words: Language,
 ) -> Letter:
-    """Write one edition of an issue, with fields where a reader's links will stand."""
+    """Write one edition of an issue, with fields where a reader's links will stand.
+
+    Raises InvalidInput if its opening alone is more than a mail holds.
+    """
     frame = _Frame.of(settings, issue, newsletter, posts, words)
     entries, left_out = frame.fit()
     values = frame.values(entries, left_out)
@@ -167,7 +171,12 @@ class _Frame:
             tried = [_shortened(entry, limit) for entry in self.entries]
             if self._fits(tried, 0):
                 return tried, 0
-        low, high = 1, len(tried) - 1  # one post fits always, all of them do not
+        if not self._fits(tried[:1], len(tried) - 1):
+            raise InvalidInput(
+                N_("The opening is too long: mail programs would cut it. Shorten it."),
+                field="opening",
+            )
+        low, high = 1, len(tried) - 1
         while low < high:
             middle = (low + high + 1) // 2
             if self._fits(tried[:middle], len(tried) - middle):
@@ -181,15 +190,14 @@ class _Frame:
         words, newsletter = self.words, self.newsletter
         address = " ".join(newsletter.postal_address.split("\n"))
         return {
-            "newsletter": newsletter,
+            "newsletter_title": plaintext.squeeze(newsletter.title),
+            "timezone": newsletter.timezone,
             "subject": self.subject,
             "preview_text": self.preview_text,
             "title": self.title,
             "date": self.date,
             "opening": Markup(self.opening),  # noqa: S704 - sanitised in markup.py
-            "opening_text": plaintext.to_lines(
-                self.opening, links=True, width=TEXT_COLUMNS
-            ),
+            "opening_text": markup.to_text(self.opening, width=TEXT_COLUMNS),
             "entries": entries,
             "left_out": left_out,
             "left_out_words": words.ngettext(
@@ -232,7 +240,7 @@ def _entry(
 ) -> Entry:
     post = chosen.post
     title = plaintext.squeeze(chosen.title or post.title)
-    shows_image = bool(post.image_alt.strip()) and _is_web(post.image_url)
+    shows_image = bool(post.image_alt.strip()) and markup.is_web(post.image_url)
     return Entry(
         published_at=post.published_at,
         title=title,
@@ -244,6 +252,7 @@ def _entry(
             "Read “%(title)s”",
             title=wording.shorten(title, wording.LINK_TITLE_CHARACTERS),
         ),
+        language=post.language or newsletter.language,
         image_url=post.image_url if shows_image else "",
         image_alt=plaintext.squeeze(post.image_alt) if shows_image else "",
     )
@@ -264,19 +273,11 @@ def _opening(markdown: str, tags: dict[str, str]) -> str:
 
 
 def _post_url(settings: Settings, newsletter: Newsletter, post: Post) -> str:
-    if _is_web(post.link):
-        return post.link
+    link = post.link.strip()
+    whole = not any(c.isspace() or not c.isprintable() for c in link)
+    if whole and markup.is_web(link):
+        return link
     return links.post_url(settings, newsletter.slug, post.id)
-
-
-def _is_web(url: str) -> bool:
-    """Tell whether a link may stand in a mail: the web's, with no blanks."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return False
-    spaceless = not any(c.isspace() or not c.isprintable() for c in url)
-    return parts.scheme in {"http", "https"} and bool(parts.netloc) and spaceless
 
 
 def _web_url(settings: Settings, issue: Issue, newsletter: Newsletter) -> str:

@@ -1,4 +1,4 @@
-"""How far an issue has come, in figures: what the contract's JSON says and a little more."""
+"""How far an issue has come, in figures: the contract's and a little more."""
 
 from datetime import datetime
 from typing import Any

@@ -9,7 +9,7 @@ from newsletter.i18n import Language
 
 SUBJECT_CHARACTERS = 200
 PREVIEW_CHARACTERS = 140
-LINK_TITLE_CHARACTERS = 60
+LINK_TITLE_CHARACTERS = 36
 # What an editor may write in an opening, a subject or a preview text. Everything else
 # in braces stays as it was typed.
 MERGE_TAGS = ("newsletter", "number_of_posts", "date")

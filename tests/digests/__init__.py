@@ -1,0 +1,1 @@
+"""Tests of digests: drafts, editions, the mail itself, sending."""

@@ -2,10 +2,20 @@
 
 from typing import Any
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from newsletter.mail import mime
-from newsletter.models import Issue, IssueState, Kind, Newsletter
+from newsletter.mail import mime, outbox
+from newsletter.models import (
+    Issue,
+    IssueState,
+    Kind,
+    Message,
+    Newsletter,
+    Status,
+    Subscriber,
+    Subscription,
+)
 from tests.factories import NOW
 
 LEAVE_URL = f"https://post.example/unsubscribe/{mime.LEAVE}"
@@ -42,3 +52,30 @@ def make_issue(session: Session, newsletter: Newsletter) -> Issue:
     session.add(issue)
     session.flush()
     return issue
+
+
+def queue_issue(session: Session, newsletter: Newsletter, **over: Any) -> Message:
+    """Queue an issue to every active reader."""
+    issue = make_issue(session, newsletter)
+    message = outbox.store_edition(
+        session,
+        make_letter(**over),
+        issue_id=issue.id,
+        newsletter_id=newsletter.id,
+        edition="sv",
+        now=NOW,
+    )
+    audience = (
+        select(
+            Subscription.id.label("subscription_id"), Subscriber.email.label("address")
+        )
+        .join(Subscriber)
+        .where(
+            Subscription.newsletter_id == newsletter.id,
+            Subscription.status == Status.ACTIVE,
+        )
+    )
+    outbox.queue_readers(
+        session, message, audience, occasion=f"issue:{issue.id}", now=NOW
+    )
+    return message

@@ -1,0 +1,596 @@
+"""The ledger of deliveries: the only writer of `delivery.state`.
+
+                    ┌──────────── release ───────────┐
+                    ▼                                │
+    outbox ──▶ queued ──────── claim ──────────▶ claimed ──▶ sent ──▶ complained
+                 │ ▲            │                  │ │ │
+                 │ │            │ no longer wanted │ │ ├────▶ bounced  the address
+                 │ │ due        ▼                  │ │ └────▶ failed   anything else
+                 │ └───────── skipped ◀─ cancel    │ │
+                 │             ▲                   │ └─ lease over: queued, resent
+                 └─────────────┘                   └──▶ deferred (until next_attempt_at)
+
+What a crash after each commit means:
+
+- after `claim`: nobody knows whether the relay has the message. When the lease is over
+  it is queued again, marked `resent`, with the Message-ID it had; or it is failed, as
+  "unknown", where the newsletter would rather hold back than repeat.
+- after `settle`, `release`, `skip_subscription`, `cancel`: nothing, they say it all.
+- before `settle`, with the relay's yes in hand: as after `claim`. Outcomes are written
+  without delay, so that this is what was on the wire and one write.
+
+Claiming looks once more, in the same statement, at whether the reader still wants mail.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, cast
+
+from sqlalchemy import (
+    Boolean,
+    ColumnElement,
+    CursorResult,
+    Select,
+    String,
+    Subquery,
+    Table,
+    Update,
+    and_,
+    bindparam,
+    case,
+    exists,
+    func,
+    literal,
+    null,
+    or_,
+    select,
+    text,
+    type_coerce,
+    update,
+)
+from sqlalchemy.orm import Session
+
+from newsletter.models import (
+    Delivery,
+    DeliveryState,
+    Kind,
+    Message,
+    MessageState,
+    Newsletter,
+    Status,
+    Subscriber,
+    Subscription,
+    Suppression,
+)
+
+LEASE = timedelta(seconds=60)
+SINGLE, BULK = 0, 1  # lanes
+UNSETTLED = (DeliveryState.QUEUED, DeliveryState.CLAIMED, DeliveryState.DEFERRED)
+WAITING = (DeliveryState.QUEUED, DeliveryState.DEFERRED)
+AT_ONCE = 5_000  # rows that one statement changes at most
+_NEED_STAYING = (Kind.CONFIRM, Kind.WELCOME)  # not to someone who has left
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A delivery that is this worker's to make, with what splicing needs."""
+
+    id: int
+    message_id: int
+    lane: int
+    address: str
+    attempts: int
+    leave_token: str | None
+    preferences_token: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a claimed delivery."""
+
+    delivery_id: int
+    message_id: int
+    state: DeliveryState  # sent, deferred, bounced or failed
+    reply: str = ""
+    reason: str = ""
+    next_attempt_at: datetime | None = None
+    unknown: bool = False  # the relay may have it all the same
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many deliveries stand where."""
+
+    total: int = 0
+    queued: int = 0
+    claimed: int = 0
+    sent: int = 0
+    deferred: int = 0
+    bounced: int = 0
+    failed: int = 0
+    skipped: int = 0
+    complained: int = 0
+    resent: int = 0
+
+    @property
+    def left(self) -> int:
+        """Return how many are not settled."""
+        return self.queued + self.claimed + self.deferred
+
+
+@dataclass(slots=True)
+class Claimed:
+    """What a claim brought, and the messages it found somebody unwilling for."""
+
+    claims: list[Claim] = field(default_factory=list)
+    skipped_of: set[int] = field(default_factory=set)
+
+
+def claim(
+    session: Session,
+    *,
+    worker: str,
+    limit: int,
+    now: datetime,
+    lease: timedelta = LEASE,
+    message_id: int | None = None,
+) -> Claimed:
+    """Take up to `limit` queued deliveries: single mails, or those of one message.
+
+    One statement, which also skips, with the reason, whoever is not to be mailed any
+    more. On PostgreSQL two workers never wait for each other.
+    """
+    chosen = _chosen(limit, message_id)
+    unwanted = chosen.c.unwanted.is_not(None)
+    statement = (
+        update(Delivery)
+        .where(Delivery.id == chosen.c.id)
+        .values(
+            state=case(
+                (unwanted, _as(DeliveryState.SKIPPED)),
+                else_=_as(DeliveryState.CLAIMED),
+            ),
+            reason=chosen.c.unwanted,
+            settled_at=case((unwanted, literal(now, Delivery.settled_at.type))),
+            worker=case((~unwanted, worker)),
+            lease_until=case(
+                (~unwanted, literal(now + lease, Delivery.lease_until.type))
+            ),
+            next_attempt_at=None,
+        )
+        .returning(
+            Delivery.id,
+            Delivery.message_id,
+            Delivery.lane,
+            Delivery.address,
+            Delivery.attempts,
+            _of_subscription(Subscription.leave_token),
+            _of_subscription(Subscription.preferences_token),
+            Delivery.state,
+        )
+        .execution_options(synchronize_session=False)
+    )
+    found = Claimed()
+    for row in session.execute(statement):
+        if row.state is DeliveryState.CLAIMED:
+            found.claims.append(Claim(*row[:7]))
+        else:
+            found.skipped_of.add(row.message_id)
+    found.claims.sort(key=lambda claim: claim.id)
+    close_settled(session, found.skipped_of)
+    return found
+
+
+def settle(
+    session: Session, worker: str, outcomes: Sequence[Outcome], *, now: datetime
+) -> None:
+    """Write what became of claimed deliveries, many at once.
+
+    One that is not this worker's any more stays as it is, except that a late yes from
+    the relay keeps a queued one from being sent twice.
+    """
+    rows = [
+        {
+            "key": outcome.delivery_id,
+            "new_state": outcome.state,
+            "new_reply": outcome.reply or None,
+            "new_reason": outcome.reason or None,
+            "next_at": outcome.next_attempt_at,
+            "doubt": outcome.unknown,
+            "settled": None if outcome.state is DeliveryState.DEFERRED else now,
+        }
+        for outcome in outcomes
+    ]
+    if not rows:
+        return
+    connection = session.connection()
+    if connection.dialect.name == "postgresql":
+        connection.execute(_SETTLE_MANY, _columns(rows, worker))
+    else:
+        connection.execute(_settle_one(worker), rows)
+    close_settled(session, {outcome.message_id for outcome in outcomes})
+
+
+def release(session: Session, worker: str, delivery_ids: Sequence[int]) -> None:
+    """Give back claims that were not used, as if they had never been made."""
+    if not delivery_ids:
+        return
+    session.execute(
+        update(Delivery)
+        .where(
+            Delivery.id.in_(delivery_ids),
+            _is(DeliveryState.CLAIMED),
+            Delivery.worker == worker,
+        )
+        .values(
+            state=case(
+                (_cancelled(), _as(DeliveryState.SKIPPED)),
+                else_=_as(DeliveryState.QUEUED),
+            ),
+            reason=case((_cancelled(), "cancelled")),
+            worker=None,
+            lease_until=None,
+        )
+        .execution_options(synchronize_session=False)
+    )
+
+
+def renew(session: Session, worker: str, *, now: datetime, lease: timedelta) -> None:
+    """Say that this worker is alive and still has its claims."""
+    session.execute(
+        update(Delivery)
+        .where(_is(DeliveryState.CLAIMED), Delivery.worker == worker)
+        .values(lease_until=now + lease)
+        .execution_options(synchronize_session=False)
+    )
+
+
+def recover_expired(session: Session, *, now: datetime) -> int:
+    """Take up what a dead worker left; return how many deliveries that were.
+
+    Each may or may not have been sent. It is queued again, marked `resent`; where the
+    newsletter holds unknown ones, or the message is cancelled, it is failed instead.
+    """
+    holds = exists(
+        select(Message.id)
+        .outerjoin(Newsletter, Newsletter.id == Message.newsletter_id)
+        .where(
+            Message.id == Delivery.message_id,
+            or_(
+                Message.state == MessageState.CANCELLED,
+                Newsletter.hold_unknown.is_(True),
+            ),
+        )
+    )
+    found = session.execute(
+        update(Delivery)
+        .where(
+            _is(DeliveryState.CLAIMED),
+            Delivery.lease_until < now,
+        )
+        .values(
+            state=case(
+                (holds, _as(DeliveryState.FAILED)), else_=_as(DeliveryState.QUEUED)
+            ),
+            reason=case((holds, "unknown")),
+            settled_at=case((holds, literal(now, Delivery.settled_at.type))),
+            resent=case((holds, Delivery.resent), else_=True),
+            attempts=Delivery.attempts + 1,
+            worker=None,
+            lease_until=None,
+        )
+        .returning(Delivery.message_id)
+        .execution_options(synchronize_session=False)
+    ).all()
+    close_settled(session, {row.message_id for row in found})
+    return len(found)
+
+
+def requeue_due(session: Session, *, now: datetime) -> int:
+    """Queue what was deferred until now or earlier; return how many."""
+    due = (
+        select(Delivery.id)
+        .where(_is(DeliveryState.DEFERRED), Delivery.next_attempt_at <= now)
+        .limit(AT_ONCE)
+        .with_for_update(skip_locked=True)
+    )
+    return _changed(
+        session,
+        update(Delivery)
+        .where(Delivery.id.in_(due), _is(DeliveryState.DEFERRED))
+        .values(state=DeliveryState.QUEUED, next_attempt_at=None),
+    )
+
+
+def skip_subscription(
+    session: Session, subscription_id: int, *, reason: str, now: datetime
+) -> int:
+    """Take everything that waits for a subscription out; return how much that was."""
+    found = session.execute(
+        _skip(reason, now)
+        .where(Delivery.subscription_id == subscription_id, Delivery.state.in_(WAITING))
+        .returning(Delivery.message_id)
+    ).all()
+    close_settled(session, {row.message_id for row in found})
+    return len(found)
+
+
+def pause(session: Session, issue_id: int) -> None:
+    """Claim nothing more of an issue; what is on the wire still arrives."""
+    _turn(session, issue_id, MessageState.OPEN, MessageState.PAUSED)
+
+
+def resume(session: Session, issue_id: int) -> None:
+    """Go on with a paused issue."""
+    _turn(session, issue_id, MessageState.PAUSED, MessageState.OPEN)
+
+
+def cancel(session: Session, issue_id: int, *, now: datetime) -> int:
+    """Stop an issue for good; return how many readers will not get it.
+
+    Of many readers the first are written as skipped here, the others by
+    `sweep_cancelled`; nobody claims them meanwhile and `counts` counts them as skipped.
+    """
+    for state in (MessageState.OPEN, MessageState.PAUSED):
+        _turn(session, issue_id, state, MessageState.CANCELLED)
+    left = session.scalar(
+        select(func.count())
+        .select_from(Delivery)
+        .where(
+            Delivery.message_id.in_(_messages(issue_id)), Delivery.state.in_(WAITING)
+        )
+    )
+    sweep_cancelled(session, now=now)
+    return left or 0
+
+
+def sweep_cancelled(session: Session, *, now: datetime) -> int:
+    """Write some of what was cancelled as skipped; return how many, 0 when done."""
+    messages = select(Message.id).where(Message.state == MessageState.CANCELLED)
+    some = (
+        select(Delivery.id)
+        .where(Delivery.message_id.in_(messages), Delivery.state.in_(WAITING))
+        .limit(AT_ONCE)
+        .with_for_update(skip_locked=True)
+    )
+    return _changed(session, _skip("cancelled", now).where(Delivery.id.in_(some)))
+
+
+def counts(session: Session, *, issue_id: int) -> Counts:
+    """Count an issue's deliveries by state."""
+    dropped = and_(Message.state == MessageState.CANCELLED, Delivery.state.in_(WAITING))
+    state = case((dropped, _as(DeliveryState.SKIPPED)), else_=Delivery.state)
+    number = func.count().label("number")
+    rows = session.execute(
+        select(state.label("shown"), Delivery.resent, number)
+        .join(Message, Message.id == Delivery.message_id)
+        .where(Message.issue_id == issue_id)
+        .group_by("shown", Delivery.resent)
+    ).all()
+    found = Counter[str]()
+    for shown, resent, count in rows:
+        found[str(shown)] += count
+        found["total"] += count
+        found["resent"] += count if resent else 0
+    return Counts(**found)
+
+
+def open_messages(session: Session) -> list[int]:
+    """Return the bulk messages that may be claimed from, oldest first."""
+    return list(
+        session.scalars(
+            select(Message.id)
+            .where(Message.state == MessageState.OPEN, Message.lane == BULK)
+            .order_by(Message.id)
+        )
+    )
+
+
+def waiting(session: Session, limit: int) -> int:
+    """Return how many deliveries could be claimed now, counting to `limit` at most."""
+    queued = _is(DeliveryState.QUEUED)
+    single = (
+        select(Delivery.id)
+        .join(Message, Message.id == Delivery.message_id)
+        .where(_single(), queued, Message.state == MessageState.OPEN)
+    )
+    found = _count(session, single, limit)
+    for message_id in open_messages(session):
+        if found >= limit:
+            break
+        query = select(Delivery.id).where(Delivery.message_id == message_id, queued)
+        found += _count(session, query, limit - found)
+    return found
+
+
+def close_settled(session: Session, message_ids: Iterable[int] | None = None) -> None:
+    """Close the open messages, of those or of all, that have nothing left to send."""
+    which = list(message_ids) if message_ids is not None else None
+    if which == []:
+        return
+    session.execute(
+        update(Message)
+        .where(
+            Message.state == MessageState.OPEN,
+            Message.id.in_(which) if which else Message.id > 0,
+            exists().where(Delivery.message_id == Message.id),
+            ~exists().where(
+                Delivery.message_id == Message.id, Delivery.state.in_(UNSETTLED)
+            ),
+        )
+        .values(state=MessageState.DONE)
+        .execution_options(synchronize_session=False)
+    )
+
+
+def _chosen(limit: int, message_id: int | None) -> Subquery:
+    """Select the deliveries to claim, and why one is unwanted."""
+    query = (
+        select(Delivery.id, _unwanted().label("unwanted"))
+        .join(Message, Message.id == Delivery.message_id)
+        .outerjoin(Subscription, Subscription.id == Delivery.subscription_id)
+        .outerjoin(Subscriber, Subscriber.id == Subscription.subscriber_id)
+        .where(_is(DeliveryState.QUEUED), Message.state == MessageState.OPEN)
+        .limit(limit)
+        .with_for_update(skip_locked=True, of=Delivery)
+    )
+    if message_id is None:
+        query = query.where(_single()).order_by(Delivery.id)
+    else:
+        query = query.where(Delivery.message_id == message_id)
+    return query.subquery("chosen")
+
+
+def _unwanted() -> ColumnElement[str | None]:
+    suppressed = exists().where(
+        Suppression.address_hash == Subscriber.address_hash,
+        or_(
+            Suppression.newsletter_id.is_(None),
+            Suppression.newsletter_id == Message.newsletter_id,
+        ),
+    )
+    digest = Message.kind == Kind.DIGEST
+    unwilling = or_(
+        and_(digest, Subscription.status != Status.ACTIVE),
+        and_(
+            Message.kind.in_(_NEED_STAYING),
+            Subscription.status.in_([Status.LEFT, Status.SUPPRESSED]),
+        ),
+    )
+    return case(
+        (suppressed, literal("suppressed")),
+        (and_(digest, Subscription.id.is_(None)), literal("erased")),
+        (unwilling, type_coerce(Subscription.status, String)),
+        else_=null(),
+    )
+
+
+def _of_subscription(column: Any) -> Any:
+    return (
+        select(column)
+        .where(Subscription.id == Delivery.subscription_id)
+        .correlate(Delivery)
+        .scalar_subquery()
+    )
+
+
+def _is(state: DeliveryState) -> ColumnElement[bool]:
+    """Compare as the partial indexes do: with the word itself, not with a parameter."""
+    return Delivery.state == bindparam(
+        None, state, type_=Delivery.state.type, unique=True, literal_execute=True
+    )
+
+
+def _single() -> ColumnElement[bool]:
+    return Delivery.lane == bindparam(
+        None, SINGLE, type_=Delivery.lane.type, unique=True, literal_execute=True
+    )
+
+
+def _as(state: DeliveryState) -> ColumnElement[DeliveryState]:
+    return literal(state, Delivery.state.type)
+
+
+def _messages(issue_id: int) -> Select[int]:
+    return select(Message.id).where(Message.issue_id == issue_id)
+
+
+def _cancelled() -> ColumnElement[bool]:
+    return exists().where(
+        Message.id == Delivery.message_id, Message.state == MessageState.CANCELLED
+    )
+
+
+def _turn(
+    session: Session, issue_id: int, old: MessageState, new: MessageState
+) -> None:
+    session.execute(
+        update(Message)
+        .where(Message.issue_id == issue_id, Message.state == old)
+        .values(state=new)
+        .execution_options(synchronize_session="fetch")
+    )
+
+
+def _skip(reason: str, now: datetime) -> Update:
+    return (
+        update(Delivery)
+        .values(
+            state=DeliveryState.SKIPPED,
+            reason=reason,
+            settled_at=now,
+            next_attempt_at=None,
+        )
+        .execution_options(synchronize_session=False)
+    )
+
+
+def _changed(session: Session, statement: Update) -> int:
+    result = session.execute(
+        statement,
+        execution_options={"synchronize_session": False, "preserve_rowcount": True},
+    )
+    return cast("CursorResult[Any]", result).rowcount
+
+
+def _count(session: Session, query: Select[int], limit: int) -> int:
+    some = query.limit(limit).subquery()
+    return session.scalar(select(func.count()).select_from(some)) or 0
+
+
+def _settle_one(worker: str) -> Update:
+    """Return the statement SQLite runs for each outcome, in one call for all."""
+    table = Delivery.__table__
+    assert isinstance(table, Table)  # noqa: S101 (for the type checker)
+    new_state = bindparam("new_state", type_=Delivery.state.type)
+    return (
+        update(table)
+        .where(
+            table.c.id == bindparam("key"),
+            or_(
+                and_(table.c.state == DeliveryState.CLAIMED, table.c.worker == worker),
+                and_(
+                    table.c.state == DeliveryState.QUEUED,
+                    new_state == DeliveryState.SENT,
+                ),
+            ),
+        )
+        .values(
+            state=new_state,
+            reply=bindparam("new_reply"),
+            reason=bindparam("new_reason"),
+            next_attempt_at=bindparam("next_at"),
+            settled_at=bindparam("settled"),
+            resent=or_(table.c.resent, bindparam("doubt", type_=Boolean())),
+            attempts=table.c.attempts + 1,
+            worker=None,
+            lease_until=None,
+        )
+    )
+
+
+# PostgreSQL takes all outcomes as arrays, in one statement.
+_SETTLE_MANY = text("""
+    UPDATE delivery SET
+        state = new.state, reply = new.reply, reason = new.reason,
+        next_attempt_at = new.next_at, settled_at = new.settled,
+        resent = resent OR new.doubt, attempts = attempts + 1,
+        worker = NULL, lease_until = NULL
+    FROM unnest(
+        CAST(:key AS bigint[]), CAST(:new_state AS text[]),
+        CAST(:new_reply AS text[]), CAST(:new_reason AS text[]),
+        CAST(:next_at AS timestamptz[]), CAST(:settled AS timestamptz[]),
+        CAST(:doubt AS boolean[])
+    ) AS new (id, state, reply, reason, next_at, settled, doubt)
+    WHERE delivery.id = new.id
+    AND (delivery.state = 'claimed' AND delivery.worker = :worker
+         OR delivery.state = 'queued' AND new.state = 'sent')
+""")
+
+
+def _columns(rows: list[dict[str, Any]], worker: str) -> dict[str, Any]:
+    columns: dict[str, Any] = {name: [row[name] for row in rows] for name in rows[0]}
+    columns["new_state"] = [state.value for state in columns["new_state"]]
+    return {**columns, "worker": worker}

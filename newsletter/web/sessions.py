@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 from flask import Flask, g, request, session
-from flask_login.signals import user_logged_in
+from flask_login.signals import user_logged_in, user_logged_out
 from sqlalchemy import select
 from sqlalchemy.orm import joinedload
 
@@ -32,15 +32,7 @@ def init_app(app: Flask, manager: Any) -> None:
     manager.user_loader(_load)
     manager.request_loader(_no_token)
     user_logged_in.connect(_begin, app)
-
-
-def end() -> None:
-    """End this session on the server, so that a copied cookie is dead too."""
-    if number := session.get("number"):
-        with transaction() as writing:
-            writing.merge(UsedLink(nonce=f"session:{number}"))
-    session.clear()
-    g.pop("csrf_token", None)
+    user_logged_out.connect(_end, app)
 
 
 def _begin(_app: Flask, user: Editor, **_: Any) -> None:
@@ -52,6 +44,15 @@ def _begin(_app: Flask, user: Editor, **_: Any) -> None:
     session["number"] = links.new_token()
     session["since"] = int(time.time())
     session["browser"] = _browser()
+
+
+def _end(_app: Flask, **_: Any) -> None:
+    """End the session on the server, so that a copied cookie is dead too."""
+    if number := session.get("number"):
+        with transaction() as writing:
+            writing.merge(UsedLink(nonce=f"session:{number}"))
+    session.clear()
+    g.pop("csrf_token", None)
 
 
 def _load(uniquifier: str) -> Editor | None:

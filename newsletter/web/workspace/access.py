@@ -25,12 +25,9 @@ from newsletter.db import db, transaction
 from newsletter.errors import N_, Forbidden, NotFound
 from newsletter.models import Editor, Newsletter, Role
 from newsletter.web import rendering
-from newsletter.web.login import current_editor
+from newsletter.web.login import LOGIN, NEEDS, NOTHING, current_editor
 
 View = TypeVar("View", bound=Callable[..., Any])
-NEEDS = "inkorg_needs"  # the attribute of a view; a Role, LOGIN or NOTHING
-LOGIN = "login"
-NOTHING = "nothing"
 
 # The pages of one newsletter, as the navigation shows them: name, words, path.
 NAVIGATION = (

@@ -169,6 +169,12 @@ def carried_meanwhile(session: Session, issue: Issue) -> list[tuple[Post, int]]:
     return [(post, number or 0) for post, number in rows]
 
 
+def lock(session: Session, issue: Issue) -> None:
+    """Wait for whoever is changing this issue, and see its state as it is now."""
+    session.flush()
+    session.refresh(issue, attribute_names=["state"], with_for_update=True)
+
+
 def _within(text: str, limit: int, field: str) -> str:
     if len(text) > limit:
         raise InvalidInput(
@@ -268,8 +274,7 @@ def _nothing_new(last: Issue | None) -> NothingNew:
 def _hold_still(session: Session, issue: Issue) -> None:
     """Lock a draft, so that it cannot be sent while it changes."""
     if issue.id is not None:
-        session.flush()
-        session.refresh(issue, attribute_names=["state"], with_for_update=True)
+        lock(session, issue)
     if issue.state not in EDITABLE:
         raise Conflict(
             N_("This issue has been sent and can no longer be changed. Make a new one.")

@@ -15,14 +15,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from sqlalchemy import CursorResult, exists, func, select, update
+from sqlalchemy import ColumnElement, CursorResult, exists, func, select, update
 from sqlalchemy.orm import Session
 
 from newsletter import i18n
 from newsletter.config import Settings
 from newsletter.digests import compose, drafts
 from newsletter.digests import editions as plans
-from newsletter.digests.editions import audience_count
+from newsletter.digests.editions import Edition, audience_count
 from newsletter.errors import N_, Conflict, InvalidInput
 from newsletter.i18n import Language
 from newsletter.mail import ledger, outbox
@@ -34,13 +34,14 @@ from newsletter.models import (
     IssueState,
     Kind,
     Message,
+    MessageState,
     Newsletter,
+    Status,
     Subscription,
 )
 
 __all__ = ["audience_count"]
 
-UNSETTLED = (DeliveryState.QUEUED, DeliveryState.CLAIMED, DeliveryState.DEFERRED)
 REACHED = (DeliveryState.SENT, DeliveryState.COMPLAINED)
 
 
@@ -80,39 +81,50 @@ def send(session: Session, settings: Settings, issue: Issue, *, now: datetime) -
     Raises Conflict if it is already being sent or nobody would get it, and InvalidInput
     if something is missing.
     """
-    _move(
-        session, issue, drafts.EDITABLE, IssueState.SENDING, N_ALREADY, started_at=now
-    )
+    drafts.lock(session, issue)
+    if issue.state not in drafts.EDITABLE:
+        raise Conflict(N_ALREADY)
     check(session, issue)
     found = plans.editions(session, issue)
     if not any(edition.readers for edition in found):
         raise Conflict(_why_nobody(session, issue))
-    issue.number = _next_number(session, issue.newsletter)
-    session.flush()
-    issue.total = 0
-    for edition in found:
-        words = i18n.language(edition.language)
-        letter = compose.compose(
-            settings, issue, issue.newsletter, edition.posts, words
-        )
-        message = outbox.store_edition(
-            session,
-            letter,
-            issue_id=issue.id,
-            newsletter_id=issue.newsletter_id,
-            edition=edition.name,
-            now=now,
-        )
-        if edition.groups:
-            issue.total += outbox.queue_readers(
-                session,
-                message,
-                plans.audience(session, issue, edition),
-                occasion=f"issue:{issue.id}",
-                now=now,
-            )
+    _move(
+        session,
+        issue,
+        drafts.EDITABLE,
+        IssueState.SENDING,
+        N_ALREADY,
+        started_at=now,
+        number=_next_number(session, issue.newsletter),
+    )
+    queued = [_freeze(session, settings, issue, edition, now) for edition in found]
+    issue.total = sum(queued)
     session.flush()
     return issue.total
+
+
+def _freeze(
+    session: Session, settings: Settings, issue: Issue, edition: Edition, now: datetime
+) -> int:
+    """Store an edition and queue its readers; return how many."""
+    newsletter = issue.newsletter
+    words = i18n.language(edition.language)
+    letter = compose.compose(settings, issue, newsletter, edition.posts, words)
+    message = outbox.store_edition(
+        session,
+        letter,
+        issue_id=issue.id,
+        newsletter_id=newsletter.id,
+        edition=edition.name,
+        now=now,
+    )
+    if not edition.groups:  # the archive's
+        message.state = MessageState.DONE
+        return 0
+    readers = plans.audience(session, issue, edition)
+    return outbox.queue_readers(
+        session, message, readers, occasion=f"issue:{issue.id}", now=now
+    )
 
 
 def schedule(session: Session, issue: Issue, at: datetime, *, now: datetime) -> None:
@@ -121,10 +133,10 @@ def schedule(session: Session, issue: Issue, at: datetime, *, now: datetime) -> 
         raise InvalidInput(
             N_("That moment has passed. Choose a later one, or send now."), field="at"
         )
+    check(session, issue)
     _move(
         session, issue, drafts.EDITABLE, IssueState.SCHEDULED, N_GONE, scheduled_at=at
     )
-    check(session, issue)
 
 
 def unschedule(session: Session, issue: Issue) -> None:
@@ -176,7 +188,7 @@ def finish_settled(session: Session, *, now: datetime) -> list[Issue]:
         Issue.state.in_((IssueState.SENDING, IssueState.CANCELLED)),
         Issue.started_at.is_not(None),
         Issue.finished_at.is_(None),
-        ~_deliveries_of(Issue.id, UNSETTLED),
+        ~_has_unsettled(),
     )
     closed = []
     for issue in session.scalars(query).all():
@@ -280,7 +292,7 @@ def _why_nobody(session: Session, issue: Issue) -> str:
         select(func.count())
         .select_from(Subscription)
         .where(Subscription.newsletter_id == issue.newsletter_id)
-        .where(Subscription.status == "active")
+        .where(Subscription.status == Status.ACTIVE)
     )
     if active:
         return N_(
@@ -307,9 +319,9 @@ def _move_cursors(session: Session, issue: Issue) -> None:
     )
 
 
-def _deliveries_of(issue_id: object, states: Sequence[DeliveryState]):  # type: ignore[no-untyped-def]
-    return (
-        exists()
-        .where(Message.issue_id == issue_id)
-        .where(Delivery.message_id == Message.id, Delivery.state.in_(states))
+def _has_unsettled() -> ColumnElement[bool]:
+    return exists().where(
+        Message.issue_id == Issue.id,
+        Delivery.message_id == Message.id,
+        Delivery.state.in_(ledger.UNSETTLED),
     )

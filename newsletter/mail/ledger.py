@@ -23,7 +23,7 @@ Claiming looks once more, in the same statement, at whether the reader still wan
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, cast
@@ -70,7 +70,10 @@ SINGLE, BULK = 0, 1  # lanes
 UNSETTLED = (DeliveryState.QUEUED, DeliveryState.CLAIMED, DeliveryState.DEFERRED)
 WAITING = (DeliveryState.QUEUED, DeliveryState.DEFERRED)
 AT_ONCE = 5_000  # rows that one statement changes at most
-_NEED_STAYING = (Kind.CONFIRM, Kind.WELCOME)  # not to someone who has left
+# Not to someone who has left, bounced or been erased. A confirmation, a link to one's
+# data: those are asked for anew, by the person, and may be how they come back.
+_NEED_READER = (Kind.DIGEST, Kind.WELCOME)
+_FORBIDDEN = ("never", "complained")  # these hold back every mail
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,17 +216,13 @@ def settle(
     close_settled(session, {outcome.message_id for outcome in outcomes})
 
 
-def release(session: Session, worker: str, delivery_ids: Sequence[int]) -> None:
+def release(session: Session, worker: str, delivery_ids: Collection[int]) -> None:
     """Give back claims that were not used, as if they had never been made."""
     if not delivery_ids:
         return
     session.execute(
         update(Delivery)
-        .where(
-            Delivery.id.in_(delivery_ids),
-            _is(DeliveryState.CLAIMED),
-            Delivery.worker == worker,
-        )
+        .where(Delivery.id.in_(delivery_ids), *_own(worker))
         .values(
             state=case(
                 (_cancelled(), _as(DeliveryState.SKIPPED)),
@@ -237,14 +236,22 @@ def release(session: Session, worker: str, delivery_ids: Sequence[int]) -> None:
     )
 
 
-def renew(session: Session, worker: str, *, now: datetime, lease: timedelta) -> None:
-    """Say that this worker is alive and still has its claims."""
-    session.execute(
-        update(Delivery)
-        .where(_is(DeliveryState.CLAIMED), Delivery.worker == worker)
-        .values(lease_until=now + lease)
-        .execution_options(synchronize_session=False)
-    )
+def renew(
+    session: Session,
+    worker: str,
+    delivery_ids: Collection[int],
+    *,
+    now: datetime,
+    lease: timedelta = LEASE,
+) -> None:
+    """Say that this worker is alive and still has these claims in hand."""
+    if delivery_ids:
+        session.execute(
+            update(Delivery)
+            .where(Delivery.id.in_(delivery_ids), *_own(worker))
+            .values(lease_until=now + lease)
+            .execution_options(synchronize_session=False)
+        )
 
 
 def recover_expired(session: Session, *, now: datetime) -> int:
@@ -452,15 +459,17 @@ def _unwanted() -> ColumnElement[str | None]:
         ),
     )
     digest = Message.kind == Kind.DIGEST
+    forbidden = suppressed.where(Suppression.reason.in_(_FORBIDDEN))
     unwilling = or_(
         and_(digest, Subscription.status != Status.ACTIVE),
         and_(
-            Message.kind.in_(_NEED_STAYING),
+            Message.kind == Kind.WELCOME,
             Subscription.status.in_([Status.LEFT, Status.SUPPRESSED]),
         ),
     )
     return case(
-        (suppressed, literal("suppressed")),
+        (and_(Message.kind.in_(_NEED_READER), suppressed), literal("suppressed")),
+        (forbidden, literal("suppressed")),
         (and_(digest, Subscription.id.is_(None)), literal("erased")),
         (unwilling, type_coerce(Subscription.status, String)),
         else_=null(),
@@ -481,6 +490,10 @@ def _is(state: DeliveryState) -> ColumnElement[bool]:
     return Delivery.state == bindparam(
         None, state, type_=Delivery.state.type, unique=True, literal_execute=True
     )
+
+
+def _own(worker: str) -> tuple[ColumnElement[bool], ...]:
+    return (_is(DeliveryState.CLAIMED), Delivery.worker == worker)
 
 
 def _single() -> ColumnElement[bool]:

@@ -166,6 +166,31 @@ def test_nothing_goes_to_a_suppressed_address(
     assert the_delivery(session).reason == "suppressed"
 
 
+@pytest.mark.parametrize(
+    ("kind", "goes"), [(Kind.CONFIRM, 1), (Kind.ERASE, 1), (Kind.DIGEST, 0)]
+)
+def test_what_the_person_asks_for_anew_goes_to_an_erased_or_bounced_address(
+    session: Session,
+    newsletter: Newsletter,
+    reader: Subscription,
+    kind: Kind,
+    goes: int,
+) -> None:
+    outbox.queue_single(
+        session,
+        make_letter(kind),
+        address=reader.subscriber.email,
+        occasion="x",
+        now=NOW,
+        subscription_id=reader.id,
+        newsletter_id=newsletter.id,
+    )
+    hashed = reader.subscriber.address_hash
+    session.add(Suppression(address_hash=hashed, reason="erased"))
+    session.flush()
+    assert len(claim(session)) == goes
+
+
 def test_a_suppression_for_another_newsletter_does_not_count(
     session: Session, message: Message, reader: Subscription
 ) -> None:
@@ -185,7 +210,8 @@ def test_a_suppression_for_another_newsletter_does_not_count(
     ("kind", "status", "goes"),
     [
         (Kind.CONFIRM, Status.PENDING, True),
-        (Kind.CONFIRM, Status.LEFT, False),
+        (Kind.CONFIRM, Status.LEFT, True),  # they asked to come back
+        (Kind.CONFIRM, Status.SUPPRESSED, True),
         (Kind.WELCOME, Status.ACTIVE, True),
         (Kind.WELCOME, Status.SUPPRESSED, False),
         (Kind.DATA, Status.LEFT, True),
@@ -320,9 +346,9 @@ def test_an_expired_claim_is_queued_again_and_marked(
 
 
 def test_a_renewed_lease_does_not_expire(session: Session, message: Message) -> None:
-    claim(session, message)
+    [claimed] = claim(session, message)
     late = NOW + ledger.LEASE
-    ledger.renew(session, ME, now=late, lease=ledger.LEASE)
+    ledger.renew(session, ME, [claimed.id], now=late)
     after = late + timedelta(seconds=30)
     assert ledger.recover_expired(session, now=after) == 0
 

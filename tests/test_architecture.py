@@ -44,13 +44,13 @@ DOORWAYS = {
     "babel": {"i18n"},
     "dns": {"cli.doctor", "doctor", "cli.operations"},
     "email_validator": {"subscribers.addresses"},
-    "feedparser": {"posts.feeds", "posts.parse_child", "posts.parsing"},
+    "feedparser": {"posts.parsing"},
     "granian": {"serving", "cli.operations"},
     "itsdangerous": {"links"},
     "markdown_it": {"markup"},
     "mrml": {"templating"},
     "nh3": {"markup"},
-    "urllib3": {"posts.fetching"},
+    "urllib3": {"posts.download"},
 }
 
 

@@ -1,0 +1,206 @@
+"""Posts by hand: writing, correcting, publishing, withdrawing; and the latest ones."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from newsletter import markup
+from newsletter.errors import N_, InvalidInput, NotFound
+from newsletter.models import Newsletter, Post, PostState
+from newsletter.plaintext import clean, squeeze
+from newsletter.posts import authors, identity, positions, topics
+
+MAX_TITLE_CHARACTERS = 300
+MAX_EXCERPT_CHARACTERS = 2000
+MAX_URL_CHARACTERS = 2000
+
+
+def latest(session: Session, newsletter: Newsletter, limit: int = 10) -> list[Post]:
+    """Return the newest published posts."""
+    return list(
+        session.scalars(
+            select(Post)
+            .where(
+                Post.newsletter_id == newsletter.id,
+                Post.state == PostState.PUBLISHED,
+            )
+            .order_by(Post.published_at.desc(), Post.id.desc())
+            .limit(limit)
+        )
+    )
+
+
+def find(session: Session, newsletter: Newsletter, post_id: int) -> Post:
+    """Return one of a newsletter's posts. Raises NotFound."""
+    post = session.get(Post, post_id) if 0 < post_id < 2**31 else None
+    if post is None or post.newsletter_id != newsletter.id:
+        raise NotFound(N_("There is no such post here."))
+    return post
+
+
+def create(
+    session: Session,
+    newsletter: Newsletter,
+    *,
+    title: str,
+    markdown: str,
+    excerpt: str = "",
+    author: str = "",
+    byline: str | None = None,
+    link: str = "",
+    topic_names: Iterable[str] = (),
+    published_at: datetime | None = None,
+    now: datetime,
+) -> Post:
+    """Write a post; it is a draft until it is published. Raises InvalidInput."""
+    post = Post(
+        newsletter_id=newsletter.id,
+        state=PostState.DRAFT,
+        title=_title(title),
+        markdown="",
+        html="",
+        excerpt="",
+        language=newsletter.language,
+        edited=True,
+        published_at=_date(published_at or now, now),
+        created_at=now,
+        updated_at=now,
+    )
+    session.add(post)
+    session.flush()
+    update(
+        session,
+        newsletter,
+        post,
+        markdown=markdown,
+        excerpt=excerpt,
+        author=author,
+        byline=byline,
+        link=link,
+        topic_names=topic_names,
+        now=now,
+    )
+    return post
+
+
+def update(
+    session: Session,
+    newsletter: Newsletter,
+    post: Post,
+    *,
+    title: str | None = None,
+    markdown: str | None = None,
+    excerpt: str | None = None,
+    author: str | None = None,
+    byline: str | None = None,
+    link: str | None = None,
+    topic_names: Iterable[str] | None = None,
+    published_at: datetime | None = None,
+    now: datetime,
+) -> None:
+    """Edit a post; what is None stays as it is, and its feed no longer changes it.
+
+    An empty excerpt is the text's beginning. A byline is the author's, in all of their
+    posts. What has been sent is not sent again. Raises InvalidInput.
+    """
+    if title is not None:
+        post.title = _title(title)
+    if published_at is not None:
+        post.published_at = _date(published_at, now)
+    if link is not None:
+        post.link = _link(link)
+        post.link_key = identity.link_key(post.link)
+    if markdown is not None or excerpt is not None:
+        _write(post, markdown, excerpt)
+    if author is not None:
+        post.author = authors.named(session, newsletter, author)
+    if byline is not None and post.author and byline != post.author.byline:
+        authors.correct_author(session, post.author, byline=byline)
+    if topic_names is not None:
+        topics.set_topics(session, newsletter, post, topic_names)
+    post.content_hash = identity.content_hash(post.title, post.html or post.excerpt)
+    post.edited = True
+    post.updated_at = now
+    session.flush()
+
+
+def publish(
+    session: Session, post: Post, *, to_readers: bool = True, now: datetime
+) -> None:
+    """Publish a post; the next digest carries it, unless it is only for the page.
+
+    Safe to call twice: a post is sent once.
+    """
+    publish_all(session, [post], to_readers=to_readers, now=now)
+
+
+def publish_all(
+    session: Session, posts: Sequence[Post], *, to_readers: bool = True, now: datetime
+) -> None:
+    """Publish posts of one newsletter, in the order of their dates."""
+    for post in sorted(posts, key=lambda post: (post.published_at, post.id)):
+        if post.state is PostState.DRAFT and post.published_at == post.created_at:
+            post.published_at = now  # nobody chose its date
+        if to_readers:
+            positions.publish(positions.lock(session, post.newsletter_id), post)
+        post.state = PostState.PUBLISHED
+        post.updated_at = now
+    session.flush()
+
+
+def withdraw(session: Session, post: Post, *, now: datetime) -> None:
+    """Take a post off the page and out of digests to come; no feed brings it back."""
+    post.state = PostState.WITHDRAWN
+    post.edited = True
+    post.updated_at = now
+    session.flush()
+
+
+def _write(post: Post, markdown: str | None, excerpt: str | None) -> None:
+    automatic = post.excerpt == markup.excerpt(post.html)
+    if markdown is not None:
+        post.markdown = clean(markdown).strip()
+        post.html = markup.from_markdown(post.markdown, post.link)
+        image = markup.first_image(post.html)
+        post.image_url = image.url[:MAX_URL_CHARACTERS] if image else ""
+        post.image_alt = image.alt if image else ""
+    chosen = squeeze(excerpt or "")
+    if len(chosen) > MAX_EXCERPT_CHARACTERS:
+        raise InvalidInput(
+            N_("That is too long. Keep it under %(count)s characters."),
+            field="excerpt",
+            count=MAX_EXCERPT_CHARACTERS,
+        )
+    if chosen:
+        post.excerpt = chosen
+    elif excerpt is not None or automatic:
+        post.excerpt = markup.excerpt(post.html)
+
+
+def _title(text: str) -> str:
+    title = squeeze(text)
+    if not title or len(title) > MAX_TITLE_CHARACTERS:
+        raise InvalidInput(
+            N_("A post needs a title of at most %(count)s characters."),
+            field="title",
+            count=MAX_TITLE_CHARACTERS,
+        )
+    return title
+
+
+def _date(moment: datetime, now: datetime) -> datetime:
+    if moment > now:
+        raise InvalidInput(
+            N_("That date lies ahead. A post's date is when it was published."),
+            field="published_at",
+        )
+    return moment
+
+
+def _link(text: str) -> str:
+    link = clean(text).strip()
+    if link and (not markup.is_web(link) or len(link) > MAX_URL_CHARACTERS):
+        raise InvalidInput(N_("An address begins with https://"), field="link")
+    return link

@@ -1,0 +1,221 @@
+"""Storing what a feed says: known posts are updated, new ones published or held.
+
+Importing twice changes nothing. What an editor has edited or withdrawn stays as it is.
+
+A newsletter's first fetch publishes all the feed has: no digest has gone out yet, and
+the first one takes only the recent posts. After that a fetch that brings many new posts
+at once, or old ones, is more likely an accident of the blog's (a move, changed GUIDs)
+than news: they are held until an editor decides. An import by hand holds nothing.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from newsletter.models import Feed, Newsletter, Post, PostState
+from newsletter.posts import authors, matching, positions, topics
+from newsletter.posts.entries import Entry, Parsed
+from newsletter.posts.identity import Identity, identify
+
+FLOOD = 20  # more new posts than this in one fetch are held
+TOO_OLD = timedelta(days=60)
+# A post that has gone from its feed this soon was taken back; more than a few at once
+# are a feed in trouble.
+TAKEN_BACK = timedelta(days=14)
+MOST_TAKEN_BACK = 3
+
+
+@dataclass(slots=True)
+class Report:
+    """What an import did; reasons and warnings are message ids."""
+
+    new: int = 0
+    changed: int = 0
+    unchanged: int = 0
+    held: int = 0
+    withdrawn: int = 0  # gone from the feed
+    refused: list[tuple[str, str]] = field(default_factory=list)  # (title, reason)
+    warnings: list[str] = field(default_factory=list)
+
+
+def import_entries(
+    session: Session,
+    newsletter: Newsletter,
+    parsed: Parsed,
+    *,
+    feed: Feed | None = None,
+    by_hand: bool = False,
+    now: datetime,
+) -> Report:
+    """Store a feed's entries and report what that changed. Safe to call twice."""
+    locked = positions.lock(session, newsletter.id)
+    run = _Run(session, locked, feed, now, Report(refused=list(parsed.refused)))
+    run.report.warnings.extend(parsed.warnings)
+    fresh = run.update_known(parsed)
+    guarded = feed is not None and not by_hand and not _is_first(locked, feed)
+    run.store(fresh, guarded=guarded)
+    if feed is not None and not by_hand:
+        run.report.withdrawn = run.take_back(feed, parsed)
+    session.flush()
+    return run.report
+
+
+def _is_first(newsletter: Newsletter, feed: Feed) -> bool:
+    return feed.new_at is None and newsletter.last_number == 0
+
+
+@dataclass(slots=True)
+class _Run:
+    """One import: where it stores, for which feed, and what it has seen."""
+
+    session: Session
+    newsletter: Newsletter
+    feed: Feed | None
+    now: datetime
+    report: Report
+    seen: set[int] = field(default_factory=set)  # ids of posts the feed has
+
+    def update_known(self, parsed: Parsed) -> list[tuple[Entry, Identity]]:
+        """Update the posts we know and return the entries that are new, oldest first.
+
+        In the order of publication, so that positions and bylines follow it.
+        """
+        identities = identify(parsed.entries)
+        known = matching.match(
+            self.session, self.newsletter.id, self.feed, parsed.entries, identities
+        )
+        fresh: list[tuple[Entry, Identity]] = []
+        for index in _by_age(parsed.entries, self.now):
+            entry, identity = parsed.entries[index], identities[index]
+            if post := known.get(index):
+                self.seen.add(post.id)
+                changed = self.update(post, entry, identity)
+                self.report.changed += changed
+                self.report.unchanged += not changed
+            elif _is_repeated(identity, identities[:index]):
+                self.report.unchanged += 1
+            else:
+                fresh.append((entry, identity))
+        return fresh
+
+    def update(self, post: Post, entry: Entry, identity: Identity) -> bool:
+        """Bring a post up to date with its own feed; tell whether that shows."""
+        if self.feed and post.feed_id not in {None, self.feed.id}:
+            return False  # another feed of ours has it, perhaps at full length
+        post.guid = identity.guid or post.guid
+        post.link_key = identity.link_key or post.link_key
+        post.feed_id = post.feed_id or (self.feed.id if self.feed else None)
+        if post.edited:
+            return False
+        wanted = self.wanted(post, entry, identity)
+        differing = {n: v for n, v in wanted.items() if getattr(post, n) != v}
+        for name, value in differing.items():
+            setattr(post, name, value)
+        changed = self.describe(post, entry) or bool(differing)
+        if changed:
+            post.updated_at = self.now
+        return changed
+
+    def wanted(self, post: Post, entry: Entry, identity: Identity) -> dict[str, object]:
+        """Return what the feed wants a post to be."""
+        wanted = _words(entry) | {"content_hash": identity.content_hash}
+        if entry.published_at and entry.published_at <= self.now:
+            wanted["published_at"] = entry.published_at
+        if author := authors.named(self.session, self.newsletter, entry.author):
+            wanted["author"] = author
+        if post.state is PostState.WITHDRAWN and self.feed:  # had gone from the feed
+            wanted["state"] = PostState.PUBLISHED if post.position else PostState.HELD
+        return wanted
+
+    def describe(self, post: Post, entry: Entry) -> bool:
+        """Take over the byline and the topics; tell whether the topics changed."""
+        if post.author:
+            authors.learn_byline(
+                self.session, post.author, entry.byline, at=post.published_at
+            )
+        return topics.set_topics(self.session, self.newsletter, post, entry.topics)
+
+    def store(self, fresh: list[tuple[Entry, Identity]], *, guarded: bool) -> None:
+        """Store new entries; where there is a guard, a flood and old ones are held."""
+        flood = len(fresh) > FLOOD
+        for entry, identity in fresh:
+            post = self.create(entry, identity)
+            self.seen.add(post.id)
+            if guarded and (flood or post.published_at < self.now - TOO_OLD):
+                self.report.held += 1
+            else:
+                positions.publish(self.newsletter, post)
+                self.report.new += 1
+        if fresh and self.feed:
+            self.feed.new_at = self.now
+
+    def create(self, entry: Entry, identity: Identity) -> Post:
+        """Store an entry as a held post."""
+        post = Post(
+            newsletter_id=self.newsletter.id,
+            feed_id=self.feed.id if self.feed else None,
+            author=authors.named(self.session, self.newsletter, entry.author),
+            state=PostState.HELD,
+            guid=identity.guid,
+            link_key=identity.link_key,
+            content_hash=identity.content_hash,
+            published_at=min(entry.published_at or self.now, self.now),
+            created_at=self.now,
+            updated_at=self.now,
+            **_words(entry),
+        )
+        self.session.add(post)
+        self.session.flush()
+        self.describe(post, entry)
+        return post
+
+    def take_back(self, feed: Feed, parsed: Parsed) -> int:
+        """Withdraw recent posts that the blog has deleted: they drop out of digests."""
+        dates = [entry.published_at for entry in parsed.entries if entry.published_at]
+        if not parsed.whole or not dates or len(dates) < len(parsed.entries):
+            return 0
+        gone = self.session.scalars(
+            select(Post).where(
+                Post.feed_id == feed.id,
+                Post.state.in_((PostState.PUBLISHED, PostState.HELD)),
+                Post.edited.is_(False),
+                Post.published_at > min(dates),
+                Post.created_at > self.now - TAKEN_BACK,
+                Post.id.not_in(self.seen),
+            )
+        ).all()
+        if len(gone) > MOST_TAKEN_BACK:
+            return 0
+        for post in gone:
+            post.state = PostState.WITHDRAWN
+            post.updated_at = self.now
+        return len(gone)
+
+
+def _by_age(entries: Sequence[Entry], now: datetime) -> list[int]:
+    """Return the entries' places, oldest first; feeds list the newest first."""
+    return sorted(
+        range(len(entries)), key=lambda i: (entries[i].published_at or now, -i)
+    )
+
+
+def _is_repeated(identity: Identity, others: Iterable[Identity]) -> bool:
+    """Tell whether an entry that nothing but its content tells apart came before."""
+    if identity.guid or identity.link_key:
+        return False
+    return any(other.content_hash == identity.content_hash for other in others)
+
+
+def _words(entry: Entry) -> dict[str, object]:
+    return {
+        "title": entry.title,
+        "link": entry.link,
+        "html": entry.html,
+        "excerpt": entry.excerpt,
+        "image_url": entry.image_url,
+        "image_alt": entry.image_alt,
+        "language": entry.language,
+    }

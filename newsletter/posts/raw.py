@@ -1,0 +1,176 @@
+"""An entry as a feed wrote it, and the clean entry it becomes. Pure."""
+
+import hashlib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from urllib.parse import urljoin
+
+from newsletter import markup
+from newsletter.errors import N_
+from newsletter.plaintext import clean, one_line, squeeze
+from newsletter.posts.entries import (
+    MAX_BYLINE_CHARACTERS,
+    MAX_GUID_CHARACTERS,
+    MAX_NAME_CHARACTERS,
+    MAX_TITLE_CHARACTERS,
+    MAX_TOPICS,
+    MAX_URL_CHARACTERS,
+    Entry,
+)
+
+MADE_UP_TITLE_CHARACTERS = 80
+MAX_AUTHORS = 3
+_NO_TOPIC = frozenset({"uncategorized", "uncategorised", "okategoriserade", "allmänt"})
+
+# What WordPress adds below a post: "Inlägget … dök först upp på …".
+_APPEARED_FIRST = re.compile(
+    r"<p>\s*(?:The post|Inlägget) <a [^>]*>[^<]*</a> (?:appeared first on"
+    r"|first appeared on|dök först upp på|publicerades först på) <a [^>]*>[^<]*</a>"
+    r"\.?\s*</p>\s*$"
+)
+_READ_MORE = re.compile(
+    r"(<p>)?\s*<a [^>]*>\s*(?:Continue reading|Read more|Read on|Fortsätt läsa|Läs mer"
+    r"|Läs hela|Läs vidare)\b[^<]{0,300}</a>\s*(?(1)</p>|(</p>)?)\s*$"
+)
+# "<p><strong>Anna Kanervo</strong><br>projektansvarig för …</p>" at the very end.
+_SIGNATURE = re.compile(
+    r"<p>\s*(?:<(strong|b|em|i)>)?(?P<name>[^<]{2,200}?)(?(1)</\1>)\s*[,:]?\s*<br>"
+    r"(?P<byline>.{1,1000}?)</p>(?P<end>(?:\s|</div>)*)$",
+    re.DOTALL,
+)
+
+
+@dataclass(slots=True)
+class Raw:
+    """An entry in its writer's own words; bodies are HTML, not yet sanitised."""
+
+    title: str
+    guid: str
+    link: str
+    html: str
+    summary: str
+    authors: list[str]
+    published_at: datetime | None
+    title_is_html: bool = False
+    topics: list[str] = field(default_factory=list)
+    language: str = ""
+
+
+def build(raw: Raw, *, base_url: str, language: str) -> Entry | str:
+    """Return the clean entry, or the reason why it cannot be one."""
+    link = _absolute(raw.link, base_url)
+    author = _author(raw.authors)
+    html = _without_extras(markup.sanitise(raw.html, link or base_url))
+    html, byline = split_signature(html, author)
+    excerpt = _excerpt(raw, html, author, link or base_url)
+    title = _title(raw, html or excerpt)
+    if not title:
+        return N_("It has neither a title nor a text.")
+    image = markup.first_image(html)
+    return Entry(
+        title=title,
+        guid=_guid(raw.guid),
+        link=link,
+        html=html,
+        excerpt=excerpt,
+        author=author,
+        byline=byline,
+        published_at=raw.published_at,
+        topics=_topics(raw.topics),
+        image_url=image.url if image and len(image.url) < MAX_URL_CHARACTERS else "",
+        image_alt=image.alt if image else "",
+        language=_language(raw.language or language),
+    )
+
+
+def split_signature(html: str, author: str) -> tuple[str, str]:
+    """Take the author's signature off the end; return the text and the byline.
+
+    A signature is a last paragraph with the author's own name and, on a line below it,
+    what they are.
+    """
+    start = html.rfind("<p>")
+    match = _SIGNATURE.match(html, start) if author and start >= 0 else None
+    if match is None or _bare(match["name"]) != _bare(author):
+        return html, ""
+    byline = markup.plain(match["byline"].replace("<br>", ", "))
+    if not byline or len(byline) > MAX_BYLINE_CHARACTERS:
+        return html, ""
+    return html[:start].rstrip() + match["end"].strip(), byline
+
+
+def _bare(name: str) -> str:
+    return markup.plain(name).casefold().strip(" ,:.")
+
+
+def _excerpt(raw: Raw, html: str, author: str, base_url: str) -> str:
+    if raw.summary == raw.html:
+        return markup.excerpt(html)
+    summary = _without_extras(markup.sanitise(raw.summary, base_url))
+    summary, _byline = split_signature(summary, author)
+    words = markup.plain(summary)
+    # What another program has cut, we cut ourselves, if there is more of it.
+    if not words or (markup.is_cut(summary) and len(markup.plain(html)) > len(words)):
+        summary = html or summary
+    return markup.excerpt(summary)
+
+
+def _without_extras(html: str) -> str:
+    start = max(html.rfind("<p>"), 0)
+    if _APPEARED_FIRST.match(html, start):
+        html = html[:start].rstrip()
+    tail = max(len(html) - 3000, 0)
+    return html[:tail] + _READ_MORE.sub(lambda match: match[2] or "", html[tail:])
+
+
+def _title(raw: Raw, text: str) -> str:
+    title = markup.plain(raw.title) if raw.title_is_html else squeeze(raw.title)
+    if not title:
+        return markup.excerpt(text, MADE_UP_TITLE_CHARACTERS)
+    return one_line(title, MAX_TITLE_CHARACTERS)
+
+
+def _absolute(link: str, base_url: str) -> str:
+    if not link.strip():
+        return ""
+    try:
+        url = urljoin(base_url, clean(link).strip().replace(" ", "%20"))
+    except ValueError:
+        return ""
+    return url if len(url) <= MAX_URL_CHARACTERS and markup.is_web(url) else ""
+
+
+def _guid(guid: str) -> str:
+    guid = squeeze(guid)
+    if len(guid) <= MAX_GUID_CHARACTERS:
+        return guid
+    return f"sha256:{hashlib.sha256(guid.encode()).hexdigest()}"
+
+
+def _author(authors: list[str]) -> str:
+    """Return the names; a bare e-mail address is not a name to be published."""
+    names = _distinct(
+        one_line(markup.plain(name), MAX_NAME_CHARACTERS) for name in authors
+    )
+    shown = [name for name in names if "@" not in name][:MAX_AUTHORS]
+    return one_line(", ".join(shown), MAX_NAME_CHARACTERS)
+
+
+def _topics(topics: list[str]) -> tuple[str, ...]:
+    names = _distinct(one_line(markup.plain(topic), 80) for topic in topics)
+    return tuple(
+        name
+        for name in names
+        if name.casefold() not in _NO_TOPIC and not markup.is_web(name)
+    )[:MAX_TOPICS]
+
+
+def _language(code: str) -> str:
+    base = code.strip().replace("_", "-").partition("-")[0].lower()
+    return base if base.isascii() and base.isalpha() and len(base) <= 3 else ""
+
+
+def _distinct(names: Iterable[str]) -> list[str]:
+    return list({name.casefold(): name for name in names if name}.values())

@@ -1,0 +1,91 @@
+"""A newsletter's feeds: adding, listing, removing."""
+
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from newsletter.errors import N_, Conflict, InvalidInput, NotFound
+from newsletter.markup import is_web
+from newsletter.models import Feed, Newsletter
+from newsletter.plaintext import clean
+
+MAX_FEEDS = 50
+MAX_URL_CHARACTERS = 2000
+
+
+def feeds(session: Session, newsletter: Newsletter) -> list[Feed]:
+    """Return a newsletter's feeds in the order they were added."""
+    return list(
+        session.scalars(
+            select(Feed).where(Feed.newsletter_id == newsletter.id).order_by(Feed.id)
+        )
+    )
+
+
+def find(session: Session, newsletter: Newsletter, feed_id: int) -> Feed:
+    """Return one of a newsletter's feeds. Raises NotFound."""
+    feed = session.get(Feed, feed_id) if 0 < feed_id < 2**31 else None
+    if feed is None or feed.newsletter_id != newsletter.id:
+        raise NotFound(N_("There is no such feed here."))
+    return feed
+
+
+def add_feed(
+    session: Session, newsletter: Newsletter, address: str, *, local: bool = False
+) -> Feed:
+    """Add a feed by its address, to be fetched when the clock next looks.
+
+    `local` also takes the path of a file: only for who may read this machine's files
+    anyway. Raises InvalidInput or Conflict.
+    """
+    url = clean(address).strip()
+    if local and "://" not in url:
+        url = _file(url)
+    else:
+        _check_url(url)
+    present = feeds(session, newsletter)
+    if any(feed.url == url for feed in present):
+        raise Conflict(N_("That feed is already there."))
+    if len(present) >= MAX_FEEDS:
+        raise Conflict(
+            N_("A newsletter takes %(count)s feeds at most."), count=MAX_FEEDS
+        )
+    feed = Feed(newsletter_id=newsletter.id, url=url)
+    session.add(feed)
+    session.flush()
+    return feed
+
+
+def remove_feed(session: Session, feed: Feed) -> None:
+    """Remove a feed; its posts stay."""
+    session.delete(feed)
+    session.flush()
+
+
+def fetch_soon(feed: Feed) -> None:
+    """Have the clock fetch a feed at its next look, also one that has been failing."""
+    feed.next_check_at = None
+
+
+def _file(text: str) -> str:
+    path = Path(text).expanduser().resolve()
+    if not path.is_file():
+        raise InvalidInput(
+            N_("There is no feed file at %(path)s."), field="feed", path=str(path)
+        )
+    return str(path)
+
+
+def _check_url(url: str) -> None:
+    if not is_web(url) or len(url) > MAX_URL_CHARACTERS:
+        raise InvalidInput(
+            N_("A feed's address looks like https://blog.example/feed/"), field="feed"
+        )
+    parts = urlsplit(url)
+    if parts.username is not None or parts.password is not None:
+        raise InvalidInput(
+            N_("A feed's address may not hold a user name or a password."),
+            field="feed",
+        )

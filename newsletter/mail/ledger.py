@@ -457,9 +457,9 @@ def _unwanted() -> ColumnElement[str | None]:
             Suppression.newsletter_id.is_(None),
             Suppression.newsletter_id == Message.newsletter_id,
         ),
+        or_(Message.kind.in_(_NEED_READER), Suppression.reason.in_(_FORBIDDEN)),
     )
     digest = Message.kind == Kind.DIGEST
-    forbidden = suppressed.where(Suppression.reason.in_(_FORBIDDEN))
     unwilling = or_(
         and_(digest, Subscription.status != Status.ACTIVE),
         and_(
@@ -468,8 +468,7 @@ def _unwanted() -> ColumnElement[str | None]:
         ),
     )
     return case(
-        (and_(Message.kind.in_(_NEED_READER), suppressed), literal("suppressed")),
-        (forbidden, literal("suppressed")),
+        (suppressed, literal("suppressed")),
         (and_(digest, Subscription.id.is_(None)), literal("erased")),
         (unwilling, type_coerce(Subscription.status, String)),
         else_=null(),

@@ -4,10 +4,37 @@ from flask import Flask
 
 from newsletter import config, db
 from newsletter.config import ROOT, Settings
-from newsletter.web import home, login, mailbox, security
-from newsletter.web.workspace import account, invitations, overview
+from newsletter.web import (
+    archive,
+    embed,
+    home,
+    leaving,
+    login,
+    look,
+    mailbox,
+    pages,
+    preferences,
+    rights,
+    security,
+    signup,
+)
+from newsletter.web.workspace import (
+    account,
+    authors,
+    fetching,
+    invitations,
+    issues,
+    overview,
+    posts,
+    sending,
+)
 
-BLUEPRINTS = (home.bp, overview.bp, account.bp, invitations.bp)
+BLUEPRINTS = (
+    *(home.bp, look.bp, pages.bp, signup.bp, signup.by_token, leaving.bp),
+    *(preferences.bp, rights.bp, archive.bp, embed.bp),
+    *(overview.bp, account.bp, invitations.bp),
+    *(posts.bp, fetching.bp, authors.bp, issues.bp, sending.bp),
+)
 
 
 def create_app(settings: Settings | None = None) -> Flask:

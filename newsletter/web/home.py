@@ -1,17 +1,79 @@
-"""The front page and what machines ask for: health, robots."""
+"""The front page, and what machines ask for: health, robots, an icon."""
 
-from flask import Blueprint
-from sqlalchemy import select
+from flask import Blueprint, Response, jsonify, redirect, url_for
+from flask.typing import ResponseReturnValue
+from sqlalchemy import exists, func, select
+from sqlalchemy.exc import SQLAlchemyError
 
-from newsletter.db import db
-from newsletter.models import Newsletter
-from newsletter.web.rendering import render
+from newsletter import newsletters
+from newsletter.db import db, utcnow
+from newsletter.models import Delivery, DeliveryState, Message, MessageState
+from newsletter.web import frame
 
 bp = Blueprint("home", __name__)
 
+BULK = 1
+# Personal links and the workspace are nobody's business to index.
+ROBOTS = """User-agent: *
+Disallow: /address/
+Disallow: /confirm/
+Disallow: /data/
+Disallow: /editor/
+Disallow: /embed/
+Disallow: /erase/
+Disallow: /mailbox/
+Disallow: /never/
+Disallow: /preferences/
+Disallow: /unsubscribe/
+"""
+
 
 @bp.get("/")
-def front() -> str:
-    """List the newsletters."""
-    newsletters = db.session.scalars(select(Newsletter).order_by(Newsletter.title))
-    return render("public/front.html", newsletters=list(newsletters))
+def front() -> ResponseReturnValue:
+    """Lead to the only newsletter, list several, or tell the first step."""
+    found = newsletters.all_newsletters(db.session())
+    if len(found) == 1:
+        return redirect(url_for("pages.show", slug=found[0].slug))
+    return frame.show("public/front.html", None, newsletters=found)
+
+
+@bp.get("/robots.txt")
+def robots() -> Response:
+    """Tell programs what not to follow."""
+    return Response(ROBOTS, mimetype="text/plain")
+
+
+@bp.get("/favicon.ico")
+def favicon() -> ResponseReturnValue:
+    """Lead to the icon."""
+    return redirect(url_for("static", filename="favicon.svg"), 301)
+
+
+@bp.get("/healthz")
+def health() -> ResponseReturnValue:
+    """Tell whether the database answers, and how long the oldest mail has waited."""
+    try:
+        age = _queue_age_seconds()
+    except SQLAlchemyError:
+        return jsonify(status="failing", database="failing"), 503
+    return jsonify(status="ok", database="ok", queue_age_seconds=age)
+
+
+def _queue_age_seconds() -> int:
+    """Return how long the mail that has waited longest has waited; 0 if none does."""
+    single = db.session.scalar(
+        select(Delivery.created_at)
+        .where(Delivery.lane == 0, Delivery.state == DeliveryState.QUEUED)
+        .order_by(Delivery.id)
+        .limit(1)
+    )
+    waiting = exists().where(
+        Delivery.message_id == Message.id, Delivery.state == DeliveryState.QUEUED
+    )
+    bulk = db.session.scalar(
+        select(func.min(Message.created_at)).where(
+            Message.state == MessageState.OPEN, Message.lane == BULK, waiting
+        )
+    )
+    moments = [moment for moment in (single, bulk) if moment]
+    return int((utcnow() - min(moments)).total_seconds()) if moments else 0

@@ -51,7 +51,7 @@ RIGHT_ENDING = {
     **dict.fromkeys(("nuu", "nnu"), "nu"),
     "ogr": "org",
 }
-_TYPED_AROUND = re.compile(r"(?:mailto:|[^<>]*<)?([^<>]*)>?[.,;]*", re.IGNORECASE)
+_TYPED_AROUND = re.compile(r"(?:mailto:|[^<>]*<)?([^<>]*)>?", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ def read_address(text: str, *, trial: bool = False) -> Address:
     """
     if len(text.encode(errors="replace")) > 2 * MAX_OCTETS:
         raise _wrong(N_("That is longer than an e-mail address can be."))
-    text = unicodedata.normalize("NFC", text.strip())
+    text = unicodedata.normalize("NFC", text.strip(" \t\r\n\u200b\ufeff.,;"))
     if match := _TYPED_AROUND.fullmatch(text):
         text = match[1].strip()
     if len(text.encode(errors="replace")) > MAX_OCTETS:

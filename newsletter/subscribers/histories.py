@@ -1,4 +1,4 @@
-"""One reader's whole history, and in one sentence why they did or did not get an issue."""
+"""One reader's history, and in one sentence why they did or did not get an issue."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -60,6 +60,7 @@ SKIPPED = {
     "never": N_("Not sent: they forbade all mail before it was their turn."),
     "complained": N_("Not sent: they had marked earlier mail as junk."),
     "bounced": N_("Not sent: earlier mail to the address had bounced for good."),
+    "suppressed": N_("Not sent: mail to the address was stopped before their turn."),
     "paused": N_("Not sent: they paused before it was their turn."),
     "cancelled": N_("Not sent: the issue was cancelled."),
 }

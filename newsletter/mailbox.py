@@ -10,6 +10,7 @@ import email
 import email.policy
 import re
 import secrets
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,6 +25,7 @@ from newsletter.errors import N_, ConfigError, NotFound
 KEEP = 5000
 PRUNE_EVERY = 250  # mails between two clearings-out
 MAX_MAIL_BYTES = 32 * 1024 * 1024
+CLOSING_SECONDS = 0.05
 HEAD_BYTES = 16 * 1024  # enough for the headers of any mail of ours
 ID = re.compile(r"\d{8}T\d{12}-[0-9a-f]{6}")
 _TIME = "%Y%m%dT%H%M%S%f"
@@ -172,9 +174,10 @@ class _Keeper:
 async def receive(mailbox: Mailbox, host: str, port: int, stop: asyncio.Event) -> None:
     """Receive mail until `stop` is set. Raises ConfigError if the port is taken."""
     loop = asyncio.get_running_loop()
+    connections: weakref.WeakSet[SMTP] = weakref.WeakSet()
 
     def connection() -> SMTP:
-        return SMTP(
+        protocol = SMTP(
             _Keeper(mailbox),
             hostname="mailbox.localhost",
             ident="Inkorg's local mailbox",
@@ -182,6 +185,8 @@ async def receive(mailbox: Mailbox, host: str, port: int, stop: asyncio.Event) -
             data_size_limit=MAX_MAIL_BYTES,
             loop=loop,
         )
+        connections.add(protocol)
+        return protocol
 
     try:
         server = await loop.create_server(connection, host, port)
@@ -191,3 +196,7 @@ async def receive(mailbox: Mailbox, host: str, port: int, stop: asyncio.Event) -
         ) from None
     async with server:
         await stop.wait()
+        for protocol in list(connections):
+            if protocol.transport is not None:
+                protocol.transport.close()
+    await asyncio.sleep(CLOSING_SECONDS)

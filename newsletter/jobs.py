@@ -1,0 +1,190 @@
+"""What the clock does: small jobs, each on its own, each once however many clocks run.
+
+A job is claimed by a conditional update of its row, which puts its next time a lease
+ahead; whoever wins runs it and then sets the real next time. A clock that dies leaves a
+job that falls due again when its lease is over. A job that fails is written to the log
+and to its row, and stops no other.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import CursorResult, delete, select, update
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy.orm import Session
+
+from newsletter.config import Settings
+from newsletter.db import Database
+from newsletter.digests import publish
+from newsletter.errors import InkorgError
+from newsletter.models import Issue, IssueState, Job, UsedLink
+from newsletter.posts import fetching
+from newsletter.subscribers import gate, preferences, signup
+
+log = logging.getLogger(__name__)
+
+LEASE = timedelta(minutes=10)
+GRACE = timedelta(hours=6)  # an issue later than this waits for a person
+KEEP_USED_LINKS = timedelta(days=60)  # longer than any signed link lives
+BATCH = 1000
+MAX_BATCHES = 200
+MAX_ERROR_CHARACTERS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A job: its name, how often it runs, and what it does."""
+
+    name: str
+    every: timedelta
+    run: Callable[[Database, Settings, datetime], object]
+
+
+def tick(
+    database: Database,
+    settings: Settings,
+    *,
+    now: datetime,
+    tasks: tuple[Task, ...] | None = None,
+) -> list[str]:
+    """Run what is due and return the names of what ran here."""
+    with database.reading() as session:
+        due = dict(session.execute(select(Job.name, Job.due_at)).tuples().all())
+    return [
+        task.name
+        for task in (TASKS if tasks is None else tasks)
+        if due.get(task.name, now) <= now and _run(task, database, settings, now)
+    ]
+
+
+def ran_since(database: Database, moment: datetime) -> bool:
+    """Tell whether any clock has run a job since `moment`."""
+    with database.reading() as session:
+        return session.scalar(select(Job.name).where(Job.ran_at >= moment)) is not None
+
+
+def start_scheduled(database: Database, settings: Settings, now: datetime) -> int:
+    """Send the issues whose moment has come; return how many.
+
+    One that cannot be sent, or is much too late, is held until a person looks at it.
+    """
+    with database.reading() as session:
+        due = [issue.id for issue in publish.due(session, now=now)]
+    for issue_id in due:
+        try:
+            with database.transaction() as session:
+                _start(session, settings, issue_id, now)
+        except InkorgError as reason:
+            log.warning("issue held id=%d reason=%s", issue_id, reason)
+            with database.transaction() as session:
+                if issue := _still_scheduled(session, issue_id):
+                    publish.hold(session, issue)
+    return len(due)
+
+
+def _start(session: Session, settings: Settings, issue_id: int, now: datetime) -> None:
+    issue = _still_scheduled(session, issue_id)
+    if issue is None or issue.scheduled_at is None:
+        return
+    if now - issue.scheduled_at > GRACE:
+        log.warning("issue held id=%d reason=late", issue_id)
+        publish.hold(session, issue)
+        return
+    publish.send(session, settings, issue, now=now)
+
+
+def _still_scheduled(session: Session, issue_id: int) -> Issue | None:
+    return session.scalar(
+        select(Issue).where(Issue.id == issue_id, Issue.state == IssueState.SCHEDULED)
+    )
+
+
+def _finish_issues(database: Database, _settings: Settings, now: datetime) -> list[int]:
+    with database.transaction() as session:
+        return [issue.id for issue in publish.finish_settled(session, now=now)]
+
+
+def _fetch_feeds(database: Database, settings: Settings, now: datetime) -> int:
+    return len(fetching.fetch_due(database, settings, now=now))
+
+
+def _resume_pauses(database: Database, _settings: Settings, now: datetime) -> int:
+    return _in_batches(database, preferences.resume_paused, now)
+
+
+def _delete_unconfirmed(database: Database, _settings: Settings, now: datetime) -> int:
+    return _in_batches(database, signup.delete_unconfirmed, now)
+
+
+def _forget(database: Database, _settings: Settings, now: datetime) -> None:
+    with database.transaction() as session:
+        gate.purge_counts(session, now=now)
+        session.execute(
+            delete(UsedLink).where(UsedLink.used_at < now - KEEP_USED_LINKS)
+        )
+
+
+def _in_batches(database: Database, work: Callable[..., int], now: datetime) -> int:
+    """Repeat `work` in short transactions until a batch is not full."""
+    total = 0
+    for _ in range(MAX_BATCHES):
+        with database.transaction() as session:
+            done = work(session, now=now, limit=BATCH)
+        total += done
+        if done < BATCH:
+            break
+    return total
+
+
+TASKS = (
+    Task("finish-issues", timedelta(seconds=2), _finish_issues),
+    Task("start-scheduled", timedelta(seconds=5), start_scheduled),
+    Task("fetch-feeds", timedelta(seconds=30), _fetch_feeds),
+    Task("resume-pauses", timedelta(minutes=1), _resume_pauses),
+    Task("delete-unconfirmed", timedelta(hours=1), _delete_unconfirmed),
+    Task("forget", timedelta(hours=1), _forget),
+)
+
+
+def _run(task: Task, database: Database, settings: Settings, now: datetime) -> bool:
+    with database.transaction() as session:
+        if not _claim(session, task, now):
+            return False
+    started = time.monotonic()
+    error = ""
+    try:
+        if result := task.run(database, settings, now):
+            seconds = time.monotonic() - started
+            log.info("job name=%s result=%s s=%.2f", task.name, result, seconds)
+    except Exception as failure:
+        log.exception("job failed name=%s", task.name)
+        error = f"{type(failure).__name__}: {failure}"[:MAX_ERROR_CHARACTERS]
+    with database.transaction() as session:
+        session.execute(
+            update(Job)
+            .where(Job.name == task.name, Job.due_at == now + LEASE)
+            .values(due_at=now + task.every, ran_at=now, error=error)
+        )
+    return True
+
+
+def _claim(session: Session, task: Task, now: datetime) -> bool:
+    """Take the job for this clock, unless another has it or it is not due."""
+    is_postgresql = session.get_bind().dialect.name == "postgresql"
+    insert = postgresql_insert if is_postgresql else sqlite_insert
+    statement = (
+        insert(Job)
+        .values(name=task.name, due_at=now + LEASE, error="")
+        .on_conflict_do_update(
+            index_elements=["name"],
+            set_={"due_at": now + LEASE},
+            where=Job.due_at <= now,
+        )
+    )
+    result = session.execute(statement)
+    assert isinstance(result, CursorResult)  # noqa: S101  (for the type checker)
+    return result.rowcount == 1

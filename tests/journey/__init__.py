@@ -1,0 +1,1 @@
+"""The whole of Inkorg from outside: real processes, HTTP, SMTP and commands."""

@@ -4,10 +4,10 @@ import sys
 
 import click
 
-from newsletter.cli import backup, doctor, newsletters, operations
+from newsletter.cli import backup, doctor, editors, newsletters, operations, subscribers
 from newsletter.errors import InkorgError
 
-MODULES = (operations, doctor, backup, newsletters)
+MODULES = (operations, doctor, backup, newsletters, editors, subscribers)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

@@ -1,0 +1,293 @@
+"""Commands about readers: import, export, show, explain, erase."""
+
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+import click
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from newsletter import i18n, newsletters
+from newsletter.cli.common import (
+    Installation,
+    example,
+    json_option,
+    show_json,
+    with_installation,
+)
+from newsletter.db import utcnow
+from newsletter.errors import NotFound
+from newsletter.models import Issue, Status, Subscriber, Subscription
+from newsletter.subscribers import directory, exporting, histories, importing, rights
+from newsletter.subscribers.importing import Line, Report
+
+EXPLAINED = 5  # issues, where none is named
+WORDS = i18n.language(i18n.SOURCE)
+STATUSES = click.Choice([status.value for status in Status])
+
+
+@click.group()
+def subscribers() -> None:
+    """Import, export, look at and erase readers."""
+
+
+@subscribers.command(
+    "import",
+    epilog=example(
+        'subscribers import labbet readers.csv --status active --consent "old list"'
+    ),
+)
+@click.argument("slug")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--status",
+    type=click.Choice(["active", "pending"]),
+    help="active: you have their consent. pending: each is sent a confirmation mail."
+    " Left out: active if --consent says where it came from, else pending.",
+)
+@click.option("--consent", default="", help="Where their consent came from; recorded.")
+@json_option
+@with_installation
+def import_(
+    place: Installation,
+    slug: str,
+    file: Path,
+    status: str | None,
+    consent: str,
+    as_json: bool,
+) -> None:
+    """Import readers from a CSV FILE whose first line names the columns.
+
+    Only `email` is needed; name, rhythm, language and topics are read where they are
+    there. Whoever has left, or may not be mailed, is not brought back.
+    """
+    with place.database.reading() as session:
+        newsletters.by_slug(session, slug)  # before a long file is read
+    chosen = Status(status or ("active" if consent.strip() else "pending"))
+    report = Report()
+    with importing.open_file(file) as lines, _progress(file) as advance:
+        for batch in importing.batches(importing.read_lines(lines)):
+            _import_batch(place, slug, batch, chosen, consent.strip(), report)
+            advance(lines)
+    _show_report(report, as_json)
+
+
+@subscribers.command(epilog=example("subscribers export labbet > readers.csv"))
+@click.argument("slug")
+@click.option("--status", type=STATUSES, help="Only those who stand there.")
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write to a file instead.",
+)
+@json_option
+@with_installation
+def export(
+    place: Installation, slug: str, status: str | None, out: Path | None, as_json: bool
+) -> None:
+    """Write all readers of a newsletter as CSV, ordered by address.
+
+    Cells that a spreadsheet would take for a formula begin with an apostrophe, which
+    an import takes away again.
+    """
+    with place.database.reading() as session:
+        newsletter = newsletters.by_slug(session, slug)
+        only = Status(status) if status else None
+        total = directory.counts(session, newsletter).total
+        rows = exporting.export_rows(session, newsletter, only)
+        lines = _json_lines(rows) if as_json else exporting.csv_lines(rows)
+        with click.progressbar(
+            lines, length=total, file=sys.stderr, hidden=not sys.stderr.isatty()
+        ) as shown:
+            _write(shown, out)
+
+
+@subscribers.command(epilog=example("subscribers show anna@example.org --json"))
+@click.argument("email")
+@json_option
+@with_installation
+def show(place: Installation, email: str, as_json: bool) -> None:
+    """Show everything that is held about one reader."""
+    with place.database.reading() as session:
+        found = directory.find(session, email)
+        if as_json:
+            show_json(rights.everything_about(session, place.settings, found))
+            return
+        click.echo(found.email)
+        for subscription in _subscriptions(session, found):
+            _show_subscription(session, subscription)
+
+
+@subscribers.command(epilog=example("subscribers explain anna@example.org --issue 7"))
+@click.argument("email")
+@click.option("--issue", "issue_id", type=int, help="Left out: the latest five.")
+@json_option
+@with_installation
+def explain(
+    place: Installation, email: str, issue_id: int | None, as_json: bool
+) -> None:
+    """Say why a reader did or did not get an issue."""
+    with place.database.reading() as session:
+        reader = directory.find(session, email)
+        rows = [
+            {
+                "newsletter": issue.newsletter.slug,
+                "issue": issue.id,
+                "explanation": histories.explain(
+                    session, subscription, issue, words=WORDS
+                ),
+            }
+            for subscription, issue in _asked_about(session, reader, issue_id)
+        ]
+    if as_json:
+        show_json(rows)
+        return
+    for row in rows:
+        click.echo(f"{row['newsletter']}, issue {row['issue']}: {row['explanation']}")
+    if not rows:
+        click.echo("No issue has been made yet.")
+
+
+@subscribers.command(epilog=example("subscribers erase anna@example.org"))
+@click.argument("email")
+@click.option("--yes", is_flag=True, help="Do not ask first.")
+@with_installation
+def erase(place: Installation, email: str, yes: bool) -> None:
+    """Erase a reader from all newsletters; only a keyed hash stays."""
+    with place.database.reading() as session:
+        found = directory.find(session, email)
+    if not yes and sys.stdin.isatty():
+        click.confirm(f"Erase {found.email}? It cannot be undone.", abort=True)
+    with place.database.transaction() as session:
+        rights.erase_subscriber(session, directory.find(session, email), now=utcnow())
+    click.echo(f"{found.email} is erased.")
+
+
+def _import_batch(
+    place: Installation,
+    slug: str,
+    batch: list[Line],
+    status: Status,
+    source: str,
+    report: Report,
+) -> None:
+    with place.database.transaction() as session:
+        importing.import_lines(
+            session,
+            place.settings,
+            newsletters.by_slug(session, slug),
+            batch,
+            status=status,
+            source=source,
+            report=report,
+            now=utcnow(),
+        )
+
+
+@contextmanager
+def _progress(path: Path) -> Iterator[Any]:
+    """Show how much of a file is read, on a terminal; give back how to move it on."""
+    with click.progressbar(
+        length=max(path.stat().st_size, 1),
+        file=sys.stderr,
+        hidden=not sys.stderr.isatty(),
+    ) as bar:
+
+        def advance(file: TextIO) -> None:
+            bar.update(file.buffer.tell() - bar.pos)
+
+        yield advance
+
+
+def _show_report(report: Report, as_json: bool) -> None:
+    refused = [
+        {"line": r.line, "email": r.email, "reason": str(r.error)}
+        for r in report.refusals
+    ]
+    figures = {
+        "added": report.added,
+        "already": report.already,
+        "left": report.left,
+        "suppressed": report.suppressed,
+        "refused": report.refused,
+    }
+    if as_json:
+        show_json({**figures, "refusals": refused})
+        return
+    for row in refused:
+        click.echo(f"Line {row['line']}: {row['email']}: {row['reason']}", err=True)
+    if (more := report.refused - len(refused)) > 0:
+        click.echo(f"And {more} lines more.", err=True)
+    click.echo(
+        "Added {added}, already there {already}, had left {left},"
+        " not to be mailed {suppressed}, refused {refused}.".format(**figures)
+    )
+
+
+def _json_lines(rows: Iterable[dict[str, str]]) -> Iterator[str]:
+    """Write an array, an element at a time."""
+    before = "["
+    for row in rows:
+        yield f"{before}\n  {json.dumps(row, ensure_ascii=False)}"
+        before = ","
+    yield "[]\n" if before == "[" else "\n]\n"
+
+
+def _write(lines: Iterable[str], out: Path | None) -> None:
+    if out is None:
+        for line in lines:
+            click.echo(line, nl=False)
+        return
+    with out.open("w", encoding="utf-8", newline="") as file:
+        file.writelines(lines)
+
+
+def _subscriptions(session: Session, reader: Subscriber) -> list[Subscription]:
+    query = select(Subscription).where(Subscription.subscriber_id == reader.id)
+    return list(session.scalars(query.order_by(Subscription.id)))
+
+
+def _show_subscription(session: Session, subscription: Subscription) -> None:
+    newsletter = subscription.newsletter
+    click.echo(
+        f"\n{newsletter.slug}: {subscription.status.value},"
+        f" {subscription.rhythm}, {subscription.language}"
+    )
+    history = histories.history(session, subscription)
+    for step in history.consents:
+        when = WORDS.moment(step.step.at, newsletter.timezone)
+        where = f" ({step.step.page})" if step.step.page else ""
+        click.echo(f"  {when}  {step.message}{where}")
+    for sending in history.deliveries:
+        delivery = sending.delivery
+        when = WORDS.moment(delivery.created_at, newsletter.timezone)
+        click.echo(f"  {when}  {delivery.state.value}: {sending.subject}")
+
+
+def _asked_about(
+    session: Session, reader: Subscriber, issue_id: int | None
+) -> Iterator[tuple[Subscription, Issue]]:
+    """Yield which subscriptions and issues are to be explained."""
+    subscriptions = _subscriptions(session, reader)
+    if issue_id is not None:
+        issue = session.get(Issue, issue_id)
+        if issue is None:
+            raise NotFound("There is no issue %(id)s.", id=issue_id)
+        same = [s for s in subscriptions if s.newsletter_id == issue.newsletter_id]
+        yield from ((s, issue) for s in same or subscriptions[:1])
+        return
+    for subscription in subscriptions:
+        query = (
+            select(Issue)
+            .where(Issue.newsletter_id == subscription.newsletter_id)
+            .order_by(Issue.id.desc())
+            .limit(EXPLAINED)
+        )
+        yield from ((subscription, issue) for issue in session.scalars(query))
+
+
+COMMANDS = (subscribers,)

@@ -4,10 +4,19 @@ import sys
 
 import click
 
-from newsletter.cli import backup, doctor, editors, newsletters, operations, subscribers
+from newsletter.cli import (
+    backup,
+    doctor,
+    editors,
+    issues,
+    newsletters,
+    operations,
+    posts,
+    subscribers,
+)
 from newsletter.errors import InkorgError
 
-MODULES = (operations, doctor, backup, newsletters, editors, subscribers)
+MODULES = (operations, doctor, backup, newsletters, posts, editors, subscribers, issues)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

@@ -1,8 +1,11 @@
 """Commands about newsletters."""
 
-import click
+from typing import Any
 
-from newsletter import newsletters
+import click
+from sqlalchemy.orm import Session
+
+from newsletter import i18n, links, newsletters
 from newsletter.cli.common import (
     Installation,
     example,
@@ -10,11 +13,109 @@ from newsletter.cli.common import (
     show_json,
     with_installation,
 )
+from newsletter.models import Newsletter
+from newsletter.posts import sources
 
 
 @click.group()
 def newsletter() -> None:
     """Create and list newsletters."""
+
+
+def _read_social(
+    _context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]
+) -> list[dict[str, str]]:
+    found = []
+    for value in values:
+        name, sep, url = value.partition("=")
+        if not sep:
+            raise click.BadParameter("write it as Instagram=https://…")
+        found.append({"name": name, "url": url})
+    return found
+
+
+@newsletter.command(
+    epilog=example(
+        'newsletter create labbet --title "Innovationslabbet" --language sv \\\n'
+        '    --from-name "Innovationslabbet" --from-email labbet@blogg.example \\\n'
+        "    --feed https://blogg.example/feed/ \\\n"
+        '    --postal-address "Box 474, 101 29 Stockholm"'
+    )
+)
+@click.argument("slug")
+@click.option("--title", required=True, help="Its name.")
+@click.option(
+    "--language",
+    type=click.Choice(i18n.available()),
+    default="sv",
+    show_default=True,
+    help="The language of its page; readers may choose another.",
+)
+@click.option("--from-name", required=True, help="Who the mail is from.")
+@click.option("--from-email", required=True, help="The address the mail is from.")
+@click.option("--reply-to", help="Where answers go, if not there.")
+@click.option(
+    "--feed",
+    "feeds",
+    multiple=True,
+    metavar="URL_OR_FILE",
+    help="Where its posts come from: RSS, Atom or JSON Feed. May be repeated.",
+)
+@click.option("--tagline", help="A line below its name.")
+@click.option("--publisher", help="Who is behind it.")
+@click.option("--about", help="A few words about them.")
+@click.option("--postal-address", help="Stands at the foot of every mail.")
+@click.option("--phone", help="Their telephone number.")
+@click.option("--contact-email", help="Their own e-mail address.")
+@click.option("--website", metavar="URL", help="Their web site.")
+@click.option(
+    "--social",
+    multiple=True,
+    metavar="NAME=URL",
+    callback=_read_social,
+    help="A page of theirs elsewhere. May be repeated.",
+)
+@click.option("--timezone", metavar="ZONE", help="For instance Europe/Stockholm.")
+@click.option("--accent", metavar="COLOUR", help="Its colour, for instance #8b2e24.")
+@click.option(
+    "--rhythm",
+    "rhythms",
+    multiple=True,
+    metavar="RHYTHM",
+    help="A rhythm readers may choose, for instance weekly:mon@08:00. May be repeated.",
+)
+@click.option("--default-rhythm", metavar="RHYTHM", help="What readers begin with.")
+@click.option("--posts-on-page", type=int, help="How many posts its page shows.")
+@click.option(
+    "--public-archive/--no-public-archive",
+    default=True,
+    help="Whether its issues can be read on the web.",
+)
+@click.option(
+    "--record-network/--no-record-network",
+    default=True,
+    help="Whether a consent records the reader's shortened network address.",
+)
+@with_installation
+def create(
+    place: Installation, slug: str, feeds: tuple[str, ...], **given: Any
+) -> None:
+    """Create a newsletter at /SLUG/."""
+    values = {k: _plain(v) for k, v in given.items() if v not in (None, (), [])}
+    with place.database.transaction() as session:
+        made = newsletters.create(session, slug, **values)
+        for address in feeds:
+            sources.add_feed(session, made, address, local=True)
+    click.echo(links.newsletter_url(place.settings, slug))
+    if not made.postal_address:
+        click.echo(
+            "It has no postal address yet. The law asks for one in every mail.",
+            err=True,
+        )
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
 
 
 @newsletter.command("list", epilog=example("newsletter list --json"))
@@ -24,14 +125,36 @@ def list_(place: Installation, as_json: bool) -> None:
     """List the newsletters."""
     with place.database.reading() as session:
         rows = [
-            {"slug": n.slug, "title": n.title, "language": n.language}
-            for n in newsletters.all_newsletters(session)
+            _row(session, found, links.newsletter_url(place.settings, found.slug))
+            for found in newsletters.all_newsletters(session)
         ]
     if as_json:
         show_json(rows)
         return
     for row in rows:
-        click.echo(f"{row['slug']}\t{row['title']}\t{row['language']}")
+        click.echo(f"{row['slug']}\t{row['title']}\t{row['language']}\t{row['url']}")
+
+
+NAMES = (
+    *("slug", "title", "language", "languages", "timezone", "from_name", "from_email"),
+    *("publisher", "postal_address", "phone", "website", "accent", "rhythms"),
+    "default_rhythm",
+)
+
+
+def _row(session: Session, found: Newsletter, url: str) -> dict[str, Any]:
+    row: dict[str, Any] = {name: getattr(found, name) for name in NAMES}
+    row["url"] = url
+    row["feeds"] = [
+        {
+            "url": feed.url,
+            "checked_at": feed.checked_at,
+            "failing_since": feed.failing_since,
+            "error": feed.error,
+        }
+        for feed in sources.feeds(session, found)
+    ]
+    return row
 
 
 COMMANDS = (newsletter,)

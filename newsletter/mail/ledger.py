@@ -412,6 +412,17 @@ def waiting(session: Session, limit: int) -> int:
     return found
 
 
+def is_due(session: Session, *, now: datetime) -> bool:
+    """Tell whether a deferred delivery or an expired lease waits to be queued."""
+    deferred = select(Delivery.id).where(
+        _is(DeliveryState.DEFERRED), Delivery.next_attempt_at <= now
+    )
+    expired = select(Delivery.id).where(
+        _is(DeliveryState.CLAIMED), Delivery.lease_until < now
+    )
+    return bool(_count(session, deferred, 1) or _count(session, expired, 1))
+
+
 def close_settled(session: Session, message_ids: Iterable[int] | None = None) -> None:
     """Close the open messages, of those or of all, that have nothing left to send."""
     which = list(message_ids) if message_ids is not None else None

@@ -77,6 +77,8 @@ class Connection:
         self.ehlo_name = ehlo_name
         self.deadlines = deadlines
         self.extensions: Mapping[str, str] = {}
+        self.phase = Phase.CONNECT  # of the message under way
+        self.messages = 0  # answered on this connection
         self._wire = _Wire()
 
     @classmethod
@@ -136,13 +138,15 @@ class Connection:
                 phase, command, seconds.data if phase is Phase.DATA else seconds.command
             )
             if not 200 <= reply.code < 400:
-                await self._reset(reply)
-                return Answer(phase, reply)
+                return await self._refused(phase, reply)
+        self.phase = Phase.DOT
         reply = await self._wire.ask(
             Phase.DOT, (_stuffed(data), b".\r\n"), self.deadlines.dot
         )
         if reply.code == 421:
             self.abort()
+        else:
+            self.messages += 1
         return Answer(Phase.DOT, reply)
 
     async def quit(self) -> None:
@@ -251,18 +255,21 @@ class Connection:
         self, phase: Phase, command: str, seconds: float | None = None
     ) -> Reply:
         line = command.encode() + b"\r\n"
+        self.phase = phase
         return await self._wire.ask(phase, (line,), seconds or self.deadlines.command)
 
-    async def _reset(self, reply: Reply) -> None:
+    async def _refused(self, phase: Phase, reply: Reply) -> Answer:
         """Clear the table for the next message, or leave if asked to."""
         if reply.code == 421:
             self.abort()
-            return
+            return Answer(phase, reply)
+        self.messages += 1
         try:
             if (await self._ask(Phase.CONNECT, "RSET")).code != 250:
                 self.abort()
         except Broken:
             self.abort()
+        return Answer(phase, reply)
 
 
 class _Wire(asyncio.Protocol):

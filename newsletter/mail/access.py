@@ -1,0 +1,120 @@
+"""Who may connect to the relay, and when: as many as there is work for, nobody while
+the relay cannot be used, and one alone to try it again.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+from newsletter.config import Relay
+from newsletter.errors import RelayError
+from newsletter.mail import relays
+from newsletter.mail.desk import Desk
+
+log = logging.getLogger(__name__)
+
+ONE_OF_MANY_PAUSE = 4.0  # seconds for one courier who is refused where others are not
+
+
+class Access:
+    """Counts connections and the relay's failures."""
+
+    def __init__(
+        self,
+        relay: Relay,
+        desk: Desk,
+        clock: Callable[[], float],
+        on_news: Callable[[], None],
+    ) -> None:
+        """Start with nobody connected."""
+        self.relay = relay
+        self.failures = 0  # in a row
+        self.news: RelayError | None = None  # a failure that is not yet written down
+        self.recovered = True  # what was written about the relay before is old
+        self._desk = desk
+        self._clock = clock
+        self._on_news = on_news
+        self._wanted = 0
+        self._open = 0  # and attempts at one
+        self._established = 0
+        self._held_until = 0.0
+        self._closing = asyncio.Event()
+        self._call = asyncio.Event()
+
+    async def may_connect(self) -> bool:
+        """Wait until one more connection is wanted; False when it is time to go."""
+        while not self._closing.is_set():
+            wanted = min(self._wanted, 1) if self.failures else self._wanted
+            if self._open < wanted and not self._desk.held:
+                self._open += 1
+                return True
+            await self._call.wait()
+        return False
+
+    @contextmanager
+    def connected(self) -> Iterator[None]:
+        """Count a connection while it is used."""
+        self._established += 1
+        try:
+            yield
+        finally:
+            self._established -= 1
+
+    def disconnected(self) -> None:
+        """Count a connection, or the attempt at one, less."""
+        self._open -= 1
+
+    def want(self, connections: int, *, idle: int = 0) -> None:
+        """Say how many connections there is work for."""
+        self._wanted = min(connections, self.relay.connections)
+        if self._open - idle < self._wanted:
+            self._wake()
+
+    def works(self) -> None:
+        """Forget the relay's failures."""
+        if self.failures:
+            log.info("relay name=%s works again", self.relay.name)
+            self.failures, self.news, self.recovered = 0, None, True
+            self._wake()
+
+    async def failed(self, error: RelayError) -> None:
+        """Pause: everyone, or this courier alone where others are connected."""
+        if self._established:
+            await self.pause(ONE_OF_MANY_PAUSE)
+        else:
+            self.trouble(error)
+
+    def trouble(self, error: RelayError) -> None:
+        """Leave the relay alone for a while, longer each time; say why."""
+        if self._desk.held:
+            return
+        self.failures += 1
+        seconds = relays.back_off_seconds(self.failures)
+        log.warning("relay name=%s pause=%.0fs: %s", self.relay.name, seconds, error)
+        self._desk.held = True
+        self._desk.clear()
+        self._held_until = self._clock() + seconds
+        self.news = error
+        self._on_news()
+
+    def look_at_the_clock(self) -> None:
+        """End a pause that is over."""
+        if self._desk.held and self._clock() >= self._held_until:
+            self._desk.held = False
+            self._wake()
+
+    async def pause(self, seconds: float) -> None:
+        """Wait, unless it is time to go."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._closing.wait()
+
+    def close(self) -> None:
+        """Let nobody connect any more."""
+        self._closing.set()
+        self._wake()
+
+    def _wake(self) -> None:
+        self._call.set()
+        self._call = asyncio.Event()

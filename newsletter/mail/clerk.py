@@ -1,0 +1,175 @@
+"""The one who writes for a worker: each turn is one transaction.
+
+A turn writes the outcomes that have gathered, gives back what was not used, claims what
+is needed next and looks after what time brings. Runs in a thread; knows no sockets.
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from time import monotonic
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from newsletter.db import Database
+from newsletter.errors import RelayError
+from newsletter.mail import ledger, relays
+from newsletter.mail.desk import Words
+from newsletter.mail.ledger import Claim, Outcome
+from newsletter.mail.mime import Frozen
+from newsletter.models import Message, Newsletter
+
+MESSAGES_KEPT = 64  # loaded, of the latest used
+
+
+@dataclass(slots=True)
+class Turn:
+    """What is to be written, and how much to claim."""
+
+    outcomes: list[Outcome] = field(default_factory=list)
+    unused: list[int] = field(default_factory=list)
+    singles: int = 0
+    bulk: int = 0
+    chores: bool = False
+    in_hand: Sequence[int] = ()
+    rate_per_second: float = 0.0
+    trouble: RelayError | None = None
+    failures: int = 0
+    recovered: bool = False  # the relay works again
+
+    @property
+    def anything(self) -> bool:
+        """Tell whether there is anything to write."""
+        return bool(
+            self.outcomes
+            or self.unused
+            or self.chores
+            or self.singles
+            or self.bulk
+            or self.trouble
+        )
+
+
+@dataclass(slots=True)
+class Result:
+    """What a turn brought."""
+
+    errands: list[tuple[Claim, Words]] = field(default_factory=list)
+    singles: int = 0
+    workers: int = 0  # alive, counted when there were chores
+    since: float = 0.0  # when the claims were true
+
+
+class Clerk:
+    """Writes in the ledger for one worker."""
+
+    def __init__(
+        self, database: Database, *, worker: str, relay: str, lease: timedelta
+    ) -> None:
+        """Start with nothing loaded."""
+        self.database = database
+        self.worker = worker
+        self.relay = relay
+        self.lease = lease
+        self._words: OrderedDict[int, Words] = OrderedDict()
+        self._first = 0  # bulk message that is served first next time
+
+    def look(self, limit: int, now: datetime) -> tuple[int, bool]:
+        """Return how many could be claimed, up to `limit`, and whether more is due.
+
+        Reads only: an idle worker holds nobody up.
+        """
+        with self.database.reading() as session:
+            return ledger.waiting(session, limit), ledger.is_due(session, now=now)
+
+    def write(self, turn: Turn, now: datetime) -> Result:
+        """Do a turn."""
+        result = Result()
+        with self.database.transaction() as session:
+            result.since = monotonic()
+            ledger.settle(session, self.worker, turn.outcomes, now=now)
+            ledger.release(session, self.worker, turn.unused)
+            self._note_health(session, turn, now)
+            if turn.chores:
+                result.workers = self._do_chores(session, turn, now)
+            claims = self._claim(session, 0, turn.singles, now)
+            result.singles = len(claims)
+            claims += self._claim_bulk(session, turn.bulk, now)
+            self._load(session, {claim.message_id for claim in claims})
+        result.errands = [(claim, self._words[claim.message_id]) for claim in claims]
+        while len(self._words) > MESSAGES_KEPT:
+            self._words.popitem(last=False)
+        return result
+
+    def sign_off(self) -> None:
+        """Say that the worker has stopped."""
+        with self.database.transaction() as session:
+            relays.sign_off(session, self.worker)
+
+    def _note_health(self, session: Session, turn: Turn, now: datetime) -> None:
+        if turn.trouble:
+            relays.report_failure(
+                session, self.relay, turn.trouble, failures=turn.failures, now=now
+            )
+        elif turn.recovered:
+            relays.report_success(session, self.relay)
+
+    def _do_chores(self, session: Session, turn: Turn, now: datetime) -> int:
+        ledger.renew(session, self.worker, turn.in_hand, now=now, lease=self.lease)
+        ledger.recover_expired(session, now=now)
+        ledger.requeue_due(session, now=now)
+        ledger.sweep_cancelled(session, now=now)
+        ledger.close_settled(session)
+        return relays.beat(session, self.worker, turn.rate_per_second, now=now)
+
+    def _claim_bulk(self, session: Session, wanted: int, now: datetime) -> list[Claim]:
+        """Claim from the open issues in turn, so that a small one need not wait."""
+        claims: list[Claim] = []
+        messages = ledger.open_messages(session) if wanted else []
+        later = [message for message in messages if message > self._first]
+        for message_id in later + [m for m in messages if m <= self._first]:
+            if len(claims) >= wanted:
+                break
+            found = self._claim(session, message_id, wanted - len(claims), now)
+            if found:
+                self._first = message_id
+            claims += found
+        return claims
+
+    def _claim(
+        self, session: Session, message_id: int, limit: int, now: datetime
+    ) -> list[Claim]:
+        if not limit:
+            return []
+        return ledger.claim(
+            session,
+            worker=self.worker,
+            limit=limit,
+            now=now,
+            lease=self.lease,
+            message_id=message_id or None,
+        ).claims
+
+    def _load(self, session: Session, message_ids: set[int]) -> None:
+        for known in message_ids & self._words.keys():
+            self._words.move_to_end(known)
+        missing = message_ids - self._words.keys()
+        if not missing:
+            return
+        rows = session.execute(
+            select(
+                Message.id,
+                Message.frozen,
+                Message.sender,
+                Message.nonce,
+                Newsletter.hold_unknown,
+            )
+            .outerjoin(Newsletter, Newsletter.id == Message.newsletter_id)
+            .where(Message.id.in_(missing))
+        )
+        for message_id, frozen, sender, nonce, hold in rows:
+            self._words[message_id] = Words(
+                Frozen.unpack(frozen), sender, nonce, bool(hold)
+            )

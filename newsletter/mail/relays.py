@@ -1,0 +1,132 @@
+"""How the relay is doing, who is sending, and how far an issue has come."""
+
+import json
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import delete, func, select
+from sqlalchemy.orm import Session
+
+from newsletter.errors import N_, RelayError
+from newsletter.mail import ledger
+from newsletter.mail.ledger import Counts
+from newsletter.models import Message, MessageState, RelayHealth, Worker
+
+ALIVE = timedelta(seconds=30)  # a worker not seen for longer is not sending
+FORGOTTEN = timedelta(hours=1)  # nor worth a row any more
+LONGEST_WAIT_SECONDS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far an issue has come, and what it waits for."""
+
+    counts: Counts
+    rate_per_second: float
+    seconds_left: int | None  # None: it cannot be told
+    waiting: RelayError | None = None
+
+    @property
+    def waiting_reason(self) -> str:
+        """Say in English why nothing moves; empty if it does."""
+        return str(self.waiting) if self.waiting else ""
+
+
+def back_off_seconds(failures: int) -> float:
+    """Return how long to leave a relay alone after so many failures in a row."""
+    return float(min(2.0 ** max(failures - 1, 0), LONGEST_WAIT_SECONDS))
+
+
+def report_failure(
+    session: Session, name: str, error: RelayError, *, failures: int, now: datetime
+) -> None:
+    """Write down why a relay is not being used, for everyone to see."""
+    health = session.get(RelayHealth, name) or RelayHealth(name=name)
+    health.failures = failures
+    health.blocked_until = now + timedelta(seconds=back_off_seconds(failures))
+    values = {key: str(value) for key, value in error.values.items()}
+    health.reason = json.dumps({"message": error.message, "values": values})
+    health.updated_at = now
+    session.add(health)
+
+
+def report_success(session: Session, name: str) -> None:
+    """Forget a relay's failures."""
+    session.execute(delete(RelayHealth).where(RelayHealth.name == name))
+
+
+def trouble(session: Session, *, now: datetime) -> RelayError | None:
+    """Return why a relay is not being used just now, if that is so."""
+    health = session.scalar(
+        select(RelayHealth)
+        .where(RelayHealth.updated_at > now - ALIVE - timedelta(minutes=2))
+        .order_by(RelayHealth.updated_at.desc())
+        .limit(1)
+    )
+    if health is None:
+        return None
+    found = json.loads(health.reason)
+    return RelayError(found["message"], **found["values"])
+
+
+def beat(session: Session, name: str, rate_per_second: float, *, now: datetime) -> int:
+    """Say that this worker is alive and how fast it sends; return how many are."""
+    worker = session.get(Worker, name) or Worker(name=name, started_at=now)
+    worker.seen_at = now
+    worker.rate_per_second = rate_per_second
+    session.add(worker)
+    session.execute(delete(Worker).where(Worker.seen_at < now - FORGOTTEN))
+    session.flush()
+    return live_workers(session, now=now)
+
+
+def sign_off(session: Session, name: str) -> None:
+    """Say that this worker has stopped."""
+    session.execute(delete(Worker).where(Worker.name == name))
+
+
+def live_workers(session: Session, *, now: datetime) -> int:
+    """Count the workers seen lately."""
+    found = session.scalar(
+        select(func.count()).select_from(Worker).where(Worker.seen_at > now - ALIVE)
+    )
+    return found or 0
+
+
+def rate(session: Session, *, now: datetime) -> float:
+    """Return how many messages a second all workers send together."""
+    found = session.scalar(
+        select(func.sum(Worker.rate_per_second)).where(Worker.seen_at > now - ALIVE)
+    )
+    return round(found or 0.0, 1)
+
+
+def progress(session: Session, issue_id: int, now: datetime) -> Progress:
+    """Return how far an issue has come."""
+    counts = ledger.counts(session, issue_id=issue_id)
+    speed = rate(session, now=now)
+    ready = counts.queued + counts.claimed
+    seconds = round(ready / speed) if speed and ready else 0
+    moving = ready > 0 and _open(session, issue_id)
+    return Progress(
+        counts=counts,
+        rate_per_second=speed,
+        seconds_left=seconds if speed or not counts.left else None,
+        waiting=_waiting(session, now) if moving else None,
+    )
+
+
+def _waiting(session: Session, now: datetime) -> RelayError | None:
+    if not live_workers(session, now=now):
+        return RelayError(N_("Nothing is sending. Start a worker: `work`."))
+    return trouble(session, now=now)
+
+
+def _open(session: Session, issue_id: int) -> bool:
+    return bool(
+        session.scalar(
+            select(Message.id)
+            .where(Message.issue_id == issue_id, Message.state == MessageState.OPEN)
+            .limit(1)
+        )
+    )

@@ -30,7 +30,10 @@ def with_installation(command: Callable[..., Any]) -> Callable[..., Any]:
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         with create_app().app_context():
             place = Installation(current_settings(), current_database())
-            return command(place, *args, **kwargs)
+            try:
+                return command(place, *args, **kwargs)
+            finally:
+                place.database.engine.dispose()
 
     return wrapper
 

@@ -5,18 +5,25 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from newsletter.i18n import Language
 from newsletter.mail import relays
 from newsletter.models import Issue
 
 
-def status(session: Session, issue: Issue, *, now: datetime) -> dict[str, Any]:
+def status(
+    session: Session, issue: Issue, *, words: Language | None = None, now: datetime
+) -> dict[str, Any]:
     """Return an issue's state and figures; keys are the contract's.
 
     `queued` holds those being handed over as well. `sent` holds those who complained
-    later. `seconds_left` is null where it cannot be told.
+    later. `seconds_left` is null where it cannot be told. `waiting_reason` is English,
+    or in `words`' language.
     """
     progress = relays.progress(session, issue.id, now)
     counts = progress.counts
+    waiting = progress.waiting_reason
+    if words and progress.waiting:
+        waiting = words.error(progress.waiting)
     return {
         "id": issue.id,
         "number": issue.number,
@@ -32,7 +39,7 @@ def status(session: Session, issue: Issue, *, now: datetime) -> dict[str, Any]:
         "resent": counts.resent,
         "rate_per_second": progress.rate_per_second,
         "seconds_left": progress.seconds_left,
-        "waiting_reason": progress.waiting_reason,
+        "waiting_reason": waiting,
         "scheduled_at": issue.scheduled_at,
         "started_at": issue.started_at,
         "finished_at": issue.finished_at,

@@ -1,0 +1,168 @@
+"""Following an issue in the terminal to its end; sending it here if no worker does."""
+
+import asyncio
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from datetime import datetime, timedelta
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from newsletter.cli.common import Installation
+from newsletter.db import utcnow
+from newsletter.digests import drafts, publish
+from newsletter.digests.status import status
+from newsletter.mail.sender import Sender
+from newsletter.models import Worker
+
+WORKER_IS_SILENT = timedelta(seconds=15)
+LOOK_SECONDS = 0.25
+LINE_SECONDS = 2.0  # between two lines where there is no terminal
+INTERRUPTED = 130  # as shells say for Ctrl-C
+
+Figures = dict[str, Any]
+Show = Callable[[Figures], None]
+
+
+def worker_is_alive(session: Session, now: datetime) -> bool:
+    """Tell whether any worker has been heard of lately."""
+    recent = select(Worker.name).where(Worker.seen_at > now - WORKER_IS_SILENT)
+    return session.scalar(recent.limit(1)) is not None
+
+
+def follow(place: Installation, issue_id: int) -> int:
+    """Show an issue's progress until it ends; return the command's exit status."""
+    try:
+        figures = asyncio.run(_follow(place, issue_id))
+    except KeyboardInterrupt:
+        click.echo(
+            "Stopped looking; the issue is still being sent. Follow it:"
+            f" python -m newsletter issue status {issue_id}",
+            err=True,
+        )
+        return INTERRUPTED
+    if figures["state"] == "sent":
+        click.echo(f"Sent. {in_words(figures)}")
+        return 0
+    click.echo(f"The issue is {figures['state']}. {in_words(figures)}", err=True)
+    return 1
+
+
+def in_words(figures: Figures) -> str:
+    """Write an issue's figures on one line."""
+    said = [f"{figures['sent']} of {figures['total']} sent"]
+    if left := figures["queued"] + figures["deferred"]:
+        said.append(f"{left} left")
+    for name in ("deferred", "bounced", "failed", "skipped", "resent"):
+        if figures[name]:
+            said.append(f"{figures[name]} {name}")
+    if left and figures["rate_per_second"]:
+        said.append(f"{figures['rate_per_second']:.1f} a second")
+    if left and figures["seconds_left"] is not None:
+        said.append(f"{_duration(figures['seconds_left'])} to go")
+    if left and figures["waiting_reason"]:
+        said.append(f"waiting: {figures['waiting_reason']}")
+    return ", ".join(said) + "."
+
+
+async def _follow(place: Installation, issue_id: int) -> Figures:
+    stop = asyncio.Event()
+    own: asyncio.Task[None] | None = None
+    try:
+        with _display() as show:
+            while True:
+                figures, alive = await asyncio.to_thread(_look, place, issue_id)
+                show(figures)
+                if figures["state"] != "sending":
+                    return figures
+                if own is None and not alive:
+                    click.echo("No worker is running: sending from here.", err=True)
+                    own = asyncio.create_task(_send(place, stop))
+                if own is not None and own.done():
+                    own.result()  # a sender never ends by itself, unless it fails
+                await asyncio.sleep(LOOK_SECONDS)
+    finally:
+        stop.set()
+        if own is not None and not own.done():
+            await own
+
+
+def _look(place: Installation, issue_id: int) -> tuple[Figures, bool]:
+    now = utcnow()
+    with place.database.reading() as session:
+        figures = status(session, drafts.find(session, issue_id), now=now)
+        alive = worker_is_alive(session, now)
+    if figures["state"] == "sending" and not figures["queued"] + figures["deferred"]:
+        with place.database.transaction() as session:
+            publish.finish_settled(session, now=now)
+            figures = status(session, drafts.find(session, issue_id), now=now)
+    return figures, alive
+
+
+async def _send(place: Installation, stop: asyncio.Event) -> None:
+    await Sender(place.database, place.settings).run(stop)
+
+
+def _display() -> AbstractContextManager[Show]:
+    if sys.stdout.isatty():
+        return _Bar()
+    return nullcontext(_Lines())
+
+
+class _Lines:
+    """Lines of text: one whenever the figures have changed and a while has passed."""
+
+    def __init__(self) -> None:
+        self.last: Figures = {}
+        self.shown_at = 0.0
+
+    def __call__(self, figures: Figures) -> None:
+        now = asyncio.get_running_loop().time()
+        if figures == self.last or now - self.shown_at < LINE_SECONDS:
+            return
+        self.last, self.shown_at = figures, now
+        click.echo(in_words(figures))
+
+
+class _Bar(AbstractContextManager[Show]):
+    """A progress bar on a terminal."""
+
+    def __init__(self) -> None:
+        self.progress = Progress(
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TextColumn("{task.description}"),
+            console=Console(),
+        )
+        self.task: TaskID | None = None
+
+    def __enter__(self) -> Show:
+        self.progress.start()
+        return self.show
+
+    def __exit__(self, *_error: object) -> None:
+        self.progress.stop()
+
+    def show(self, figures: Figures) -> None:
+        """Move the bar; everyone who is settled counts as done."""
+        if self.task is None:
+            self.task = self.progress.add_task("", total=figures["total"] or 1)
+        left = figures["queued"] + figures["deferred"]
+        self.progress.update(
+            self.task,
+            completed=figures["total"] - left,
+            description=in_words(figures),
+        )
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -1,0 +1,262 @@
+"""Commands about issues: draft, look at, try, send, follow and stop them."""
+
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import click
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from newsletter import i18n, newsletters
+from newsletter.cli import following
+from newsletter.cli.common import (
+    Installation,
+    example,
+    json_option,
+    show_json,
+    with_installation,
+)
+from newsletter.db import utcnow
+from newsletter.digests import compose, drafts, publish
+from newsletter.digests.status import status as figures_of
+from newsletter.errors import InkorgError, InvalidInput
+from newsletter.mail import mime
+from newsletter.models import Issue, IssueState, Newsletter
+
+LISTED = 50
+issue_id = click.argument("issue_id", metavar="ID", type=int)
+
+
+@click.group()
+def issue() -> None:
+    """Draft, preview, test, send and follow issues."""
+
+
+@issue.command(epilog=example("issue draft labbet --subject 'Höstens första'"))
+@click.argument("slug")
+@click.option(
+    "--post", "post_ids", metavar="ID", type=int, multiple=True, help="Pick this post."
+)
+@click.option("--subject", default="", help="Left out, it is made of the posts.")
+@click.option(
+    "--opening", default="", metavar="FILE|TEXT", help="Opening words in Markdown."
+)
+@with_installation
+def draft(
+    place: Installation, slug: str, post_ids: list[int], subject: str, opening: str
+) -> None:
+    """Gather the posts since the last issue, or those picked; print the new id."""
+    words = _file_or_text(opening)
+    with place.database.transaction() as session:
+        newsletter = newsletters.by_slug(session, slug)
+        try:
+            made = drafts.draft(
+                session,
+                newsletter,
+                post_ids=post_ids,
+                subject=subject,
+                opening=words,
+                now=utcnow(),
+            )
+        except drafts.NothingNew as nothing:
+            raise InkorgError(f"{nothing} Use --post ID.") from None
+        click.echo(str(made.id))
+
+
+@issue.command("list", epilog=example("issue list labbet"))
+@click.argument("slug", required=False)
+@json_option
+@with_installation
+def list_(place: Installation, slug: str | None, as_json: bool) -> None:
+    """List the latest issues, the newest first."""
+    query = select(Issue, Newsletter.slug).join(Newsletter)
+    with place.database.reading() as session:
+        if slug:
+            query = query.where(
+                Issue.newsletter_id == newsletters.by_slug(session, slug).id
+            )
+        found = session.execute(query.order_by(Issue.id.desc()).limit(LISTED))
+        rows = [_row(one, its_slug) for one, its_slug in found]
+    if as_json:
+        show_json(rows)
+        return
+    for row in rows:
+        number = "-" if row["number"] is None else row["number"]
+        columns = (row["id"], row["newsletter"], number, row["state"], row["total"])
+        click.echo("\t".join(map(str, (*columns, row["subject"]))).rstrip())
+
+
+@issue.command(epilog=example("issue preview 12 --out /tmp/digest"))
+@issue_id
+@click.option(
+    "--out",
+    "folder",
+    required=True,
+    metavar="DIR",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where digest.html, digest.txt and digest.eml are written.",
+)
+@click.option("--language", default="", help="Left out: the newsletter's.")
+@with_installation
+def preview(place: Installation, issue_id: int, folder: Path, language: str) -> None:
+    """Write the issue as readers would get it now to files."""
+    with place.database.reading() as session:
+        found = drafts.find(session, issue_id)
+        words = i18n.language(_known(language) or found.newsletter.language)
+        letter = compose.compose(
+            place.settings, found, found.newsletter, found.posts, words
+        )
+    sample = compose.sample(letter)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "digest.html").write_text(sample.html, encoding="utf-8")
+        (folder / "digest.txt").write_text(sample.text, encoding="utf-8")
+        (folder / "digest.eml").write_bytes(_as_file(letter, utcnow()))
+    except OSError as error:
+        raise InkorgError(f"{folder} cannot be written: {error.strerror}.") from None
+    click.echo(f"Wrote digest.html, digest.txt and digest.eml to {folder}.")
+
+
+@issue.command(epilog=example("issue test 12 --to me@example.org"))
+@issue_id
+@click.option("--to", "address", required=True, metavar="EMAIL", help="Who gets it.")
+@click.option("--language", default="", help="Left out: the newsletter's.")
+@with_installation
+def test(place: Installation, issue_id: int, address: str, language: str) -> None:
+    """Mail the issue as it stands to one address, marked as a test."""
+    with place.database.transaction() as session:
+        publish.send_test(
+            session,
+            place.settings,
+            drafts.find(session, issue_id),
+            address,
+            language=_known(language),
+            now=utcnow(),
+        )
+        click.echo(f"A test of issue {issue_id} is on its way to {address}.")
+        _mention_workers(session)
+
+
+@issue.command(epilog=example("issue send 12 --wait"))
+@issue_id
+@click.option("--wait", is_flag=True, help="Follow it until everyone is settled.")
+@with_installation
+def send(place: Installation, issue_id: int, wait: bool) -> None:
+    """Send an issue to everyone who is to get it. Twice sends it once.
+
+    With --wait the exit status is 0 when the issue is sent. Where no worker runs, this
+    command does the sending itself.
+    """
+    with place.database.transaction() as session:
+        found = drafts.find(session, issue_id)
+        if not (wait and found.state in (IssueState.SENDING, IssueState.SENT)):
+            total = publish.send(session, place.settings, found, now=utcnow())
+            click.echo(f"Issue {found.number} goes to {total} readers.")
+        if not wait:
+            _mention_workers(session)
+            click.echo(f"Follow it: python -m newsletter issue status {issue_id}")
+    if wait:
+        sys.exit(following.follow(place, issue_id))
+
+
+@issue.command(epilog=example("issue status 12 --json"))
+@issue_id
+@json_option
+@with_installation
+def status(place: Installation, issue_id: int, as_json: bool) -> None:
+    """Show how far an issue has come."""
+    with place.database.reading() as session:
+        found = drafts.find(session, issue_id)
+        figures = figures_of(session, found, now=utcnow())
+    if as_json:
+        show_json(figures)
+    else:
+        click.echo(f"{figures['state']}: {following.in_words(figures)}")
+
+
+@issue.command(epilog=example("issue pause 12"))
+@issue_id
+@with_installation
+def pause(place: Installation, issue_id: int) -> None:
+    """Stop handing over mail until `resume`."""
+    with place.database.transaction() as session:
+        publish.pause(session, drafts.find(session, issue_id))
+    click.echo(f"Paused. Go on with: python -m newsletter issue resume {issue_id}")
+
+
+@issue.command(epilog=example("issue resume 12"))
+@issue_id
+@with_installation
+def resume(place: Installation, issue_id: int) -> None:
+    """Go on with a paused issue."""
+    with place.database.transaction() as session:
+        publish.resume(session, drafts.find(session, issue_id))
+        _mention_workers(session)
+    click.echo("Going on.")
+
+
+@issue.command(epilog=example("issue cancel 12"))
+@issue_id
+@with_installation
+def cancel(place: Installation, issue_id: int) -> None:
+    """Send the issue to nobody else. What has left has left."""
+    with place.database.transaction() as session:
+        publish.cancel(session, drafts.find(session, issue_id), now=utcnow())
+    click.echo("Cancelled. Its posts are new again for those who did not get it.")
+
+
+def _file_or_text(value: str) -> str:
+    """Return what a file holds where `value` names one, else `value` itself."""
+    try:
+        path = Path(value)
+        return path.read_text(encoding="utf-8") if value and path.is_file() else value
+    except UnicodeDecodeError:
+        raise InvalidInput("%(file)s is not UTF-8 text.", file=value) from None
+    except OSError:  # a text too long for a name
+        return value
+
+
+def _known(language: str) -> str:
+    if language and language not in i18n.available():
+        raise InvalidInput(
+            "Inkorg speaks %(languages)s. Choose one of them.",
+            languages=", ".join(i18n.available()),
+        )
+    return language
+
+
+def _row(issue: Issue, slug: str) -> dict[str, Any]:
+    return {
+        "id": issue.id,
+        "newsletter": slug,
+        "number": issue.number,
+        "state": issue.state.value,
+        "total": issue.total,
+        "subject": issue.subject,
+        "created_at": issue.created_at,
+    }
+
+
+def _as_file(letter: mime.Letter, now: datetime) -> bytes:
+    return mime.freeze(letter).splice(
+        address="reader@example.org",
+        delivery_id=0,
+        nonce="preview",
+        leave_token=mime.NOBODY,
+        preferences_token=mime.NOBODY,
+        at=now,
+    )
+
+
+def _mention_workers(session: Session) -> None:
+    if not following.worker_is_alive(session, utcnow()):
+        click.echo(
+            "No worker is running, so nothing leaves yet. Start one:"
+            " python -m newsletter work",
+            err=True,
+        )
+
+
+COMMANDS = (issue,)

@@ -204,19 +204,19 @@ def test_pausing_resuming_and_cancelling_reach_the_ledger(
     publish.send(session, settings, issue, now=NOW)
 
     publish.pause(session, issue)
-    assert issue.state is IssueState.PAUSED
+    assert issue.state == "paused"
     assert {m.state for m in messages(session)} == {MessageState.PAUSED}
     with pytest.raises(Conflict):
         publish.pause(session, issue)
 
     publish.resume(session, issue)
-    assert issue.state is IssueState.SENDING
+    assert issue.state == "sending"
     assert {m.state for m in messages(session)} == {MessageState.OPEN}
     with pytest.raises(Conflict):
         publish.resume(session, issue)
 
     publish.cancel(session, issue, now=LATER)
-    assert issue.state is IssueState.CANCELLED
+    assert issue.state == "cancelled"
     states = set(session.scalars(select(Delivery.state)))
     assert states == {DeliveryState.SKIPPED}
     with pytest.raises(Conflict):
@@ -307,7 +307,7 @@ def test_a_test_mail_belongs_to_nobody(
     publish.send_test(session, settings, issue, "me@x.example", now=NOW)
     publish.send_test(session, settings, issue, "me@x.example", now=NOW)
 
-    first, second = messages(session)
+    first = messages(session)[0]
     assert first.kind is Kind.TEST
     assert first.lane == 0
     assert first.subject.startswith("[Test] 2 nya inlägg: ")

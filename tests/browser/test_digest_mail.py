@@ -1,0 +1,78 @@
+"""The digest as a mail program shows it: any width, light and dark, for everyone."""
+
+import os
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page
+from sqlalchemy.orm import Session
+
+from newsletter import i18n
+from newsletter.config import Settings
+from newsletter.digests import compose, drafts
+from newsletter.models import Newsletter
+from tests.browser.conftest import NewPage, Theme, axe
+from tests.digests.sample import OPENING, real_newsletter
+from tests.factories import NOW, make_newsletter, make_post
+
+SHOTS = os.environ.get("INKORG_SHOTS", "")
+# The mail program is the page; its landmarks stand around the mail.
+NOT_FOR_MAIL = ("landmark-one-main", "region")
+FONT_SIZES = """() => [...document.querySelectorAll('p, h1, h2, a, b, li')]
+    .filter(e => e.innerText.trim() && e.getClientRects().length)
+    .map(e => [parseFloat(getComputedStyle(e).fontSize), !!e.closest('.foot')])"""
+
+
+def written(session: Session, settings: Settings, newsletter: Newsletter) -> str:
+    issue = drafts.draft(session, newsletter, opening=OPENING, now=NOW)
+    words = i18n.language(newsletter.language)
+    letter = compose.compose(settings, issue, newsletter, issue.posts, words)
+    return compose.sample(letter).html
+
+
+def look(page: Page, html: str, name: str) -> None:
+    page.route("https://blogg.example/**", lambda route: route.abort())
+    page.set_content(html)
+    if SHOTS:
+        page.screenshot(path=Path(SHOTS) / f"{name}.png", full_page=True)
+    assert page.evaluate("document.documentElement.scrollWidth") <= (
+        page.viewport_size or {"width": 0}
+    )["width"]
+    for pixels, in_footer in page.evaluate(FONT_SIZES):
+        assert pixels >= (14 if in_footer else 16)
+    axe(page, without=NOT_FOR_MAIL)
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [320, 600, 1200])
+def test_the_digest_reads_well(
+    session: Session, settings: Settings, new_page: NewPage, theme: Theme, width: int
+) -> None:
+    html = written(session, settings, real_newsletter(session))
+    look(new_page(theme=theme, width=width), html, f"digest-{width}-{theme}")
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_difficult_digest_reads_well_too(
+    session: Session, settings: Settings, new_page: NewPage, theme: Theme
+) -> None:
+    """Words that do not break, an accent nobody can read, an image, no author."""
+    newsletter = make_newsletter(
+        session,
+        accent="#ffe600",
+        title="Bostadsbolagsordförandekonferensförberedelsegruppens nyhetsbrev",
+    )
+    long_word = "Fastighetsskötarutbildningssamordningsansvarig" * 2
+    make_post(session, newsletter, title=long_word, excerpt=long_word + " tycker om …")
+    make_post(
+        session,
+        newsletter,
+        image_url="https://blogg.example/bild.jpg",
+        image_alt="Kören sjunger på scenen i Boden",
+    )
+    nobody = make_post(session, newsletter, excerpt="")
+    nobody.author = None
+    html = written(session, settings, newsletter)
+    look(new_page(theme=theme, width=320), html, f"difficult-320-{theme}")

@@ -34,7 +34,7 @@ KNOWS_FLASK = {"app", "web", "cli", "db"}
 # Flask-Security's mixins are plain classes: the schema may inherit them.
 FLASK_EXCEPTIONS = {"models": {"flask_security"}}
 OPENS_TRANSACTIONS = {
-    *("web", "cli", "demo", "jobs", "mail.sender"),
+    *("web", "cli", "demo", "jobs", "mail.sender", "mail.clerk"),
     "posts.fetching",  # network and writing in turns: one feed, one transaction
 }
 # A library has one doorway: replacing it is a change to one file.

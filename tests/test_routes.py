@@ -118,6 +118,12 @@ def test_no_get_changes_the_database(
     assert contents(database) == before
 
 
+def status(client: FlaskClient, path: str) -> int:
+    answer = client.get(path)
+    answer.close()
+    return answer.status_code
+
+
 def test_the_pages_themselves_are_there(
     app: Flask, settings: Settings, world: dict[str, Any]
 ) -> None:
@@ -128,7 +134,7 @@ def test_the_pages_themselves_are_there(
         if method == "GET"
         and not endpoint.startswith("security.")
         and "token" not in endpoint
-        and owner.get(path).status_code == 404
+        and status(owner, path) == 404
     ]
     # Tokens that must be made for the occasion, and files that are not there.
     assert [p for p in missing if "/static/" not in p and not _made_up(p)] == []
@@ -177,4 +183,6 @@ def test_public_pages_set_no_cookie(
 ) -> None:
     for method, path, _endpoint in addresses(app, settings, world, get=True):
         if method == "GET" and not path.startswith("/editor/"):
-            assert "Set-Cookie" not in client.get(path).headers, path
+            answer = client.get(path)
+            assert "Set-Cookie" not in answer.headers, path
+            answer.close()

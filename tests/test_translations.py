@@ -1,22 +1,35 @@
 """Translations: every message is there in every language, and none is left over."""
 
-import ast
+import importlib
+import pkgutil
 import re
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from babel.messages.extract import extract_from_dir
 from babel.messages.pofile import read_po
 
+import newsletter
 from newsletter import i18n
 from newsletter.config import ROOT
+from newsletter.errors import InkorgError
 
 KEYWORDS = {"_": None, "N_": None, "gettext": None, "ngettext": (1, 2)}
 METHODS = [("**.py", "python"), ("**.html", "jinja2"), ("**.mjml", "jinja2")]
 METHODS.append(("**.txt", "jinja2"))
 FIELD = re.compile(r"%\((\w+)\)s")
-ERRORS = ast.parse((ROOT / "newsletter" / "errors.py").read_text())
+
+
+def kinds(kind: type[InkorgError]) -> Iterator[type[InkorgError]]:
+    """Yield every kind of error there is in the package."""
+    for module in pkgutil.walk_packages(newsletter.__path__, "newsletter."):
+        if ".migrations." not in module.name and not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+    for found in kind.__subclasses__():
+        yield found
+        yield from kinds(found)
 
 
 def used() -> dict[str, tuple[str, ...]]:
@@ -28,10 +41,9 @@ def used() -> dict[str, tuple[str, ...]]:
         ):
             forms = (message,) if isinstance(message, str) else tuple(message)
             found[forms[0]] = forms
-    for node in ast.walk(ERRORS):  # a class's docstring is its default message
-        if isinstance(node, ast.ClassDef) and node.name != "InkorgError":
-            text = str(ast.get_docstring(node))
-            found[text] = (text,)
+    for kind in kinds(InkorgError):  # a class's docstring is its default message
+        text = str(kind.__doc__).strip()
+        found[text] = (text,)
     return found
 
 

@@ -175,8 +175,9 @@ function countCharacters(output) {
   const limit = Number(output.dataset.limit);
 
   function show() {
-    const length = [...(field.value || field.placeholder)].length;
-    const words = length > limit ? output.dataset.long : output.dataset.fits;
+    const length = [...field.value].length;
+    const { empty, fits, long } = output.dataset;
+    const words = length === 0 ? empty : length > limit ? long : fits;
     output.textContent = words.replace("{count}", String(length));
     output.classList.toggle("warn", length > limit);
   }

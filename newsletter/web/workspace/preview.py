@@ -7,10 +7,14 @@ editor had scrolled to, and lets nothing in the frame run.
 """
 
 import re
+from datetime import datetime
 
 from flask import Response
 from markupsafe import Markup
 
+from newsletter import i18n
+from newsletter.mail import mime
+from newsletter.models import Newsletter
 from newsletter.web import rendering
 
 POLICY = (
@@ -20,7 +24,6 @@ POLICY = (
     " form-action 'none'"
 )
 SCHEMES = ("light", "dark")
-VIEWS = ("mail", "text", "source")
 _ASKS_FOR_DARK = re.compile(r"\(\s*prefers-color-scheme\s*:\s*dark\s*\)", re.IGNORECASE)
 _HEAD = re.compile(r"<head[^>]*>", re.IGNORECASE)
 
@@ -38,6 +41,28 @@ def mail(html: str, *, scheme: str) -> Response:
     return _answer(html[:at] + ours + html[at:])
 
 
+def languages(newsletter: Newsletter) -> list[tuple[str, str]]:
+    """Return the languages readers may choose, each with its own name for itself."""
+    codes = dict.fromkeys([newsletter.language, *newsletter.languages])
+    return [(code, i18n.language(code).name) for code in codes]
+
+
+def source(letter: mime.Letter, *, now: datetime) -> str:
+    """Return the whole message as it would travel, to nobody."""
+    return (
+        mime.freeze(letter)
+        .splice(
+            address=letter.from_email,
+            delivery_id=0,
+            nonce="preview",
+            leave_token=mime.NOBODY,
+            preferences_token=mime.NOBODY,
+            at=now,
+        )
+        .decode()
+    )
+
+
 def plain(text: str, *, title: str, scheme: str) -> Response:
     """Show a text part, or the source of a mail, as it is."""
     return _page(title=title, text=text, scheme=scheme)
@@ -51,13 +76,6 @@ def post(title: str, excerpt: str, html: str) -> Response:
 def problem(message: str) -> Response:
     """Say in the frame why there is nothing to see."""
     return _page(title=message, problem=message)
-
-
-def without_links(html: str, *markers: str) -> str:
-    """Take the address from links that hold a marker: they lead nowhere yet."""
-    for marker in markers:
-        html = re.sub(rf'\shref="[^"]*{re.escape(marker)}[^"]*"', "", html)
-    return html
 
 
 def _page(**values: object) -> Response:

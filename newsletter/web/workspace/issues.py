@@ -1,0 +1,267 @@
+"""Issues: the list, a new one, and the page where one is composed."""
+
+from flask import Blueprint, Response, redirect, request, url_for
+from sqlalchemy import select
+from sqlalchemy.orm import Session, selectinload
+from werkzeug.datastructures import MultiDict
+from werkzeug.wrappers import Response as AnyResponse
+
+from newsletter import i18n
+from newsletter.db import db, utcnow
+from newsletter.digests import compose, drafts, publish, wording
+from newsletter.digests.drafts import EDITABLE
+from newsletter.errors import N_, Conflict, InkorgError
+from newsletter.mail import ledger
+from newsletter.models import Issue, Newsletter, Post, PostState, Role
+from newsletter.posts import listing
+from newsletter.subscribers import addresses
+from newsletter.web import rendering
+from newsletter.web.security import current_settings, status_of
+from newsletter.web.workspace import issue_form, preview, sending
+from newsletter.web.workspace.access import needs, render, say, this_editor, writing
+from newsletter.web.workspace.issue_form import LIMITS, IssueForm
+from newsletter.web.workspace.sending import STATE_COLOURS, STATE_WORDS, UNDER_WAY
+
+bp = Blueprint("issues", __name__)
+
+PAGE = 30
+POSTS_TO_ADD = 30
+
+
+class Stale(Conflict):
+    """Someone else changed this issue while you wrote."""
+
+
+@bp.get("/editor/<slug>/issues/")
+@needs(Role.VIEWER)
+def index(newsletter: Newsletter) -> str:
+    """List the issues, newest first."""
+    query = select(Issue).where(Issue.newsletter_id == newsletter.id)
+    before = request.args.get("before", type=int)
+    if before is not None and before < 2**31:
+        query = query.where(Issue.id < before)
+    query = query.options(selectinload(Issue.posts)).order_by(Issue.id.desc())
+    found = list(db.session.scalars(query.limit(PAGE + 1)))
+    issues, older = found[:PAGE], len(found) > PAGE
+    session = db.session()
+    return render(
+        "editor/issues.html",
+        newsletter,
+        issues=issues,
+        older=issues[-1].id if older else None,
+        first_page=before is None,
+        subjects={
+            issue.id: issue_form.subject_of(issue, newsletter) for issue in issues
+        },
+        sent={
+            issue.id: ledger.counts(session, issue_id=issue.id).sent
+            for issue in issues
+            if issue.state in UNDER_WAY
+        },
+        STATE_WORDS=STATE_WORDS,
+        STATE_COLOURS=STATE_COLOURS,
+    )
+
+
+@bp.get("/editor/<slug>/issues/new")
+@needs(Role.EDITOR)
+def pick(newsletter: Newsletter) -> str:
+    """Offer posts to pick for an issue."""
+    page = listing.page(
+        db.session(),
+        newsletter,
+        state=PostState.PUBLISHED,
+        search=request.args.get("q", ""),
+        before=request.args.get("before", ""),
+    )
+    return render("editor/issues_pick.html", newsletter, page=page)
+
+
+@bp.post("/editor/<slug>/issues/new")
+@needs(Role.EDITOR)
+def create(newsletter: Newsletter) -> AnyResponse:
+    """Make a draft of what is new, or of the posts that were ticked."""
+    picked = request.form.getlist("post", type=int)
+    try:
+        with writing(newsletter) as (session, here):
+            issue = drafts.draft(
+                session,
+                here,
+                post_ids=picked or None,
+                created_by=this_editor().id,
+                now=utcnow(),
+            )
+    except drafts.NothingNew as error:
+        say(error.message, "warn", **error.values)
+        return redirect(url_for("issues.pick", slug=newsletter.slug))
+    return redirect(_page_of(newsletter, issue.id))
+
+
+@bp.get("/editor/<slug>/issues/<int:issue_id>/")
+@needs(Role.VIEWER)
+def show(newsletter: Newsletter, issue_id: int) -> str:
+    """Compose an issue, follow it, or see what became of it."""
+    issue = issue_form.issue_of(db.session(), newsletter, issue_id)
+    if issue.state in EDITABLE:
+        return _compose_page(newsletter, issue, issue_form.stored(issue))
+    return sending.follow_page(newsletter, issue)
+
+
+@bp.post("/editor/<slug>/issues/<int:issue_id>/")
+@needs(Role.EDITOR)
+def save(newsletter: Newsletter, issue_id: int) -> AnyResponse | tuple[str, int]:
+    """Save what was typed, then do what the button said."""
+    action = request.form.get("action", "save")
+    try:
+        with writing(newsletter) as (session, here):
+            issue = issue_form.issue_of(session, here, issue_id)
+            form = issue_form.typed(request.form, issue)
+            if form.fingerprint != issue_form.fingerprint(issue):
+                raise Stale
+            moved = _move(form, action)
+            issue_form.apply(session, issue, form)
+            if action == "test":
+                _send_test(session, issue, form)
+    except InkorgError as error:
+        return _keep_typed(newsletter, issue_id, error)
+    if action == "review":
+        return redirect(url_for("sending.ask", slug=newsletter.slug, issue_id=issue_id))
+    if action == "test":
+        say(N_("The test is on its way to %(address)s."), address=form.test_to)
+    elif not moved:
+        say(N_("Saved."))
+    return redirect(_page_of(newsletter, issue_id) + moved)
+
+
+@bp.get("/editor/<slug>/issues/<int:issue_id>/preview")
+@needs(Role.VIEWER)
+def preview_stored(newsletter: Newsletter, issue_id: int) -> Response:
+    """Show the mail as it is stored."""
+    issue = issue_form.issue_of(db.session(), newsletter, issue_id)
+    return _preview(newsletter, issue, request.args)
+
+
+@bp.post("/editor/<slug>/issues/<int:issue_id>/preview")
+@needs(Role.EDITOR)
+def preview_typed(newsletter: Newsletter, issue_id: int) -> Response:
+    """Show the mail as it stands in the form; nothing is stored."""
+    session = db.session()
+    issue = issue_form.issue_of(session, newsletter, issue_id)
+    form = issue_form.typed(request.form, issue)
+    ids = [i for i in form.added if i < 2**31]
+    query = select(Post).where(Post.newsletter_id == newsletter.id, Post.id.in_(ids))
+    added = {post.id: post for post in session.scalars(query)}
+    drawn = issue_form.sketch(issue, newsletter, form, added)
+    return _preview(newsletter, drawn, request.form)
+
+
+@bp.post("/editor/<slug>/issues/<int:issue_id>/discard")
+@needs(Role.EDITOR)
+def discard(newsletter: Newsletter, issue_id: int) -> AnyResponse:
+    """Throw a draft away."""
+    with writing(newsletter) as (session, here):
+        drafts.discard(session, issue_form.issue_of(session, here, issue_id))
+    say(N_("The draft is gone. Its posts wait for the next issue."))
+    return redirect(url_for("issues.index", slug=newsletter.slug))
+
+
+def _send_test(session: Session, issue: Issue, form: IssueForm) -> None:
+    settings = current_settings()
+    to = addresses.read_address(form.test_to, trial=settings.demo).email
+    language = request.form.get("language", "")
+    publish.send_test(session, settings, issue, to, language=language, now=utcnow())
+
+
+def _move(form: IssueForm, action: str) -> str:
+    """Do what an arrow says; return the place on the page to come back to."""
+    direction, _, post_id = action.partition("-")
+    if direction not in {"up", "down"} or not post_id.isdecimal():
+        return ""
+    form.move(int(post_id), -1 if direction == "up" else 1)
+    return f"#post-{post_id}"
+
+
+def _keep_typed(
+    newsletter: Newsletter, issue_id: int, error: InkorgError
+) -> tuple[str, int]:
+    """Show the form again with everything that was typed, and what was wrong."""
+    issue = issue_form.issue_of(db.session(), newsletter, issue_id)
+    form = issue_form.typed(request.form, issue)
+    stale = isinstance(error, Stale)
+    if stale:
+        form.fingerprint = issue_form.fingerprint(issue)
+    said = {issue_form.field_of(error, form): rendering.words().error(error)}
+    page = _compose_page(
+        newsletter,
+        issue,
+        form,
+        conflict=stale,
+        errors={} if stale else said,
+        unsaved=True,
+    )
+    return page, status_of(error)
+
+
+def _compose_page(
+    newsletter: Newsletter,
+    issue: Issue,
+    form: IssueForm,
+    *,
+    conflict: bool = False,
+    errors: dict[str, str] | None = None,
+    unsaved: bool = False,
+) -> str:
+    here = {place.post.id for place in form.places}
+    recent = listing.page(
+        db.session(),
+        newsletter,
+        state=PostState.PUBLISHED,
+        limit=POSTS_TO_ADD + len(here),
+    )
+    words = i18n.language(newsletter.language)
+    letter = publish.sample_letter(current_settings(), issue, words)
+    entries = compose.shown(issue.posts)
+    titles = issue_form.titles_of(issue)
+    excerpt = entries[0].excerpt or entries[0].post.excerpt if entries else ""
+    return render(
+        "editor/issue.html",
+        newsletter,
+        issue=issue,
+        form=form,
+        conflict=conflict,
+        errors=errors or {},
+        unsaved=unsaved,
+        others=[post for post in recent.posts if post.id not in here][:POSTS_TO_ADD],
+        subject=letter.subject,
+        made_subject=wording.subject(titles, words),
+        made_preview_text=wording.preview(titles, excerpt),
+        size_kb=round(compose.encoded_size(letter.html) / 1024),
+        languages=preview.languages(newsletter),
+        STATE_WORDS=STATE_WORDS,
+        STATE_COLOURS=STATE_COLOURS,
+        LIMITS=LIMITS,
+    )
+
+
+def _preview(
+    newsletter: Newsletter, issue: Issue, wanted: MultiDict[str, str]
+) -> Response:
+    """Show an issue as `wanted` says: view, scheme, language."""
+    offered = dict(preview.languages(newsletter))
+    code = wanted.get("language", "")
+    language = i18n.language(code if code in offered else newsletter.language)
+    scheme = wanted.get("scheme", "")
+    try:
+        letter = publish.sample_letter(current_settings(), issue, language)
+        if wanted.get("view") == "text":
+            return preview.plain(letter.text, title=letter.subject, scheme=scheme)
+        if wanted.get("view") == "source":
+            source = preview.source(letter, now=utcnow())
+            return preview.plain(source, title=letter.subject, scheme=scheme)
+    except InkorgError as error:
+        return preview.problem(rendering.words().error(error))
+    return preview.mail(letter.html, scheme=scheme)
+
+
+def _page_of(newsletter: Newsletter, issue_id: int) -> str:
+    return url_for("issues.show", slug=newsletter.slug, issue_id=issue_id)

@@ -1,0 +1,270 @@
+"""Sending an issue: ask once, follow it, stop it, and see what became of it."""
+
+from flask import Blueprint, Response, make_response, redirect, request, url_for
+from werkzeug.wrappers import Response as AnyResponse
+
+from newsletter import i18n
+from newsletter.db import db, utcnow
+from newsletter.digests import editions, publish
+from newsletter.digests.drafts import EDITABLE
+from newsletter.errors import N_, Conflict, InkorgError, InvalidInput
+from newsletter.mail import outcomes, relays
+from newsletter.models import Issue, IssueState, Newsletter, Role
+from newsletter.web import rendering
+from newsletter.web.security import current_settings, status_of
+from newsletter.web.workspace import issue_form, moments
+from newsletter.web.workspace.access import needs, render, say, writing
+
+bp = Blueprint("sending", __name__)
+
+STATE_WORDS = {
+    IssueState.DRAFT: N_("Draft"),
+    IssueState.SCHEDULED: N_("Scheduled"),
+    IssueState.HELD: N_("Waits for you"),
+    IssueState.SENDING: N_("Being sent"),
+    IssueState.PAUSED: N_("Paused"),
+    IssueState.SENT: N_("Sent"),
+    IssueState.CANCELLED: N_("Cancelled"),
+}
+STATE_COLOURS = {
+    IssueState.HELD: "warn",
+    IssueState.SENDING: "good",
+    IssueState.PAUSED: "warn",
+    IssueState.CANCELLED: "bad",
+}
+UNDER_WAY = (IssueState.SENDING, IssueState.PAUSED)
+# People sign up and leave while an editor reads: that much is no reason to ask again.
+DRIFT_READERS = 5
+DRIFT_SHARE = 0.01
+NEAR_LIMIT = 0.9
+
+
+class Changed(Conflict):
+    """This issue has changed since you looked."""
+
+
+@bp.get("/editor/<slug>/issues/<int:issue_id>/send")
+@needs(Role.EDITOR)
+def ask(newsletter: Newsletter, issue_id: int) -> str | AnyResponse:
+    """Say what would be sent, to how many, and ask."""
+    issue = issue_form.issue_of(db.session(), newsletter, issue_id)
+    if issue.state not in EDITABLE:
+        return redirect(_page_of(newsletter, issue_id))
+    return _ask_page(newsletter, issue)
+
+
+@bp.post("/editor/<slug>/issues/<int:issue_id>/send")
+@needs(Role.EDITOR)
+def send(newsletter: Newsletter, issue_id: int) -> AnyResponse | tuple[str, int]:
+    """Send the issue. Safe to press twice."""
+    try:
+        with writing(newsletter) as (session, here):
+            issue = issue_form.issue_of(session, here, issue_id)
+            if issue.state in EDITABLE:
+                _refuse_other(issue, publish.audience_count(session, issue))
+                publish.send(session, current_settings(), issue, now=utcnow())
+    except InkorgError as error:
+        return _ask_again(newsletter, issue_id, error)
+    return redirect(_page_of(newsletter, issue_id))
+
+
+@bp.post("/editor/<slug>/issues/<int:issue_id>/schedule")
+@needs(Role.EDITOR)
+def schedule(newsletter: Newsletter, issue_id: int) -> AnyResponse | tuple[str, int]:
+    """Let the clock send the issue."""
+    try:
+        at = moments.read(request.form.get("at", ""), newsletter.timezone, field="at")
+        with writing(newsletter) as (session, here):
+            issue = issue_form.issue_of(session, here, issue_id)
+            _refuse_other(issue, None)
+            publish.schedule(session, issue, at, now=utcnow())
+    except InkorgError as error:
+        return _ask_again(newsletter, issue_id, error)
+    return redirect(_page_of(newsletter, issue_id))
+
+
+@bp.post("/editor/<slug>/issues/<int:issue_id>/unschedule")
+@needs(Role.EDITOR)
+def unschedule(newsletter: Newsletter, issue_id: int) -> AnyResponse:
+    """Take a scheduled issue back among the drafts."""
+    with writing(newsletter) as (session, here):
+        publish.unschedule(session, issue_form.issue_of(session, here, issue_id))
+    say(N_("The schedule is cancelled. The issue is a draft again."))
+    return redirect(_page_of(newsletter, issue_id))
+
+
+@bp.post("/editor/<slug>/issues/<int:issue_id>/pause")
+@needs(Role.EDITOR)
+def pause(newsletter: Newsletter, issue_id: int) -> AnyResponse:
+    """Hold the rest back until it is resumed."""
+    with writing(newsletter) as (session, here):
+        issue = issue_form.issue_of(session, here, issue_id)
+        if issue.state is not IssueState.PAUSED:
+            publish.pause(session, issue)
+    return redirect(_page_of(newsletter, issue_id))
+
+
+@bp.post("/editor/<slug>/issues/<int:issue_id>/resume")
+@needs(Role.EDITOR)
+def resume(newsletter: Newsletter, issue_id: int) -> AnyResponse:
+    """Go on where it stopped."""
+    with writing(newsletter) as (session, here):
+        issue = issue_form.issue_of(session, here, issue_id)
+        if issue.state is not IssueState.SENDING:
+            publish.resume(session, issue)
+    return redirect(_page_of(newsletter, issue_id))
+
+
+@bp.get("/editor/<slug>/issues/<int:issue_id>/cancel")
+@needs(Role.EDITOR)
+def ask_cancel(newsletter: Newsletter, issue_id: int) -> str | AnyResponse:
+    """Say whom cancelling leaves without the issue, and ask."""
+    issue = issue_form.issue_of(db.session(), newsletter, issue_id)
+    if issue.state not in UNDER_WAY:
+        return redirect(_page_of(newsletter, issue_id))
+    return render("editor/issue_cancel.html", newsletter, **_figures(newsletter, issue))
+
+
+@bp.post("/editor/<slug>/issues/<int:issue_id>/cancel")
+@needs(Role.EDITOR)
+def cancel(newsletter: Newsletter, issue_id: int) -> AnyResponse:
+    """Send the issue to no one else."""
+    with writing(newsletter) as (session, here):
+        issue = issue_form.issue_of(session, here, issue_id)
+        if issue.state is not IssueState.CANCELLED:
+            publish.cancel(session, issue, now=utcnow())
+    return redirect(_page_of(newsletter, issue_id))
+
+
+@bp.get("/editor/<slug>/issues/<int:issue_id>/progress")
+@needs(Role.VIEWER)
+def progress(newsletter: Newsletter, issue_id: int) -> Response:
+    """Show how far the issue has come: a part of the page that follows it."""
+    issue = issue_form.issue_of(db.session(), newsletter, issue_id)
+    part = render(
+        "editor/_issue_progress.html", newsletter, **_figures(newsletter, issue)
+    )
+    response = make_response(part)
+    response.headers["X-Issue-State"] = issue.state
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+@bp.get("/editor/<slug>/issues/<int:issue_id>/readers")
+@needs(Role.VIEWER)
+def readers(newsletter: Newsletter, issue_id: int) -> str:
+    """List those whom the issue has not reached, or those it may have reached twice."""
+    session = db.session()
+    issue = issue_form.issue_of(session, newsletter, issue_id)
+    after = request.args.get("after", 0, type=int)
+    which = request.args.get("which", "")
+    if which == "resent":
+        page = outcomes.resent(session, issue_id=issue.id, after=after)
+    else:
+        known = [state for state in outcomes.LISTED if state == which]
+        page = outcomes.unreached(
+            session, issue_id=issue.id, states=known or outcomes.UNREACHED, after=after
+        )
+    return render(
+        "editor/issue_readers.html",
+        newsletter,
+        issue=issue,
+        page=page,
+        which=which,
+        why=outcomes.why,
+    )
+
+
+def follow_page(newsletter: Newsletter, issue: Issue) -> str:
+    """Return the page of an issue that has left: on its way, or what became of it."""
+    return render("editor/issue_follow.html", newsletter, **_figures(newsletter, issue))
+
+
+def _figures(newsletter: Newsletter, issue: Issue) -> dict[str, object]:
+    """Return how far an issue has come, from the ledger."""
+    session = db.session()
+    now = relays.progress(session, issue.id, utcnow())
+    under_way = issue.state in UNDER_WAY
+    limit = current_settings().relay.rate_per_second
+    words = rendering.words()
+    return {
+        "issue": issue,
+        "subject": issue_form.subject_of(issue, newsletter),
+        "progress": now,
+        "waiting": words.error(now.waiting) if now.waiting else "",
+        "at_limit": bool(limit) and now.rate_per_second >= NEAR_LIMIT * limit,
+        "counts": now.counts,
+        "under_way": under_way,
+        "reasons": [] if under_way else outcomes.reasons(session, issue_id=issue.id),
+        "why": outcomes.why,
+        "duration": words.duration,
+        "STATE_WORDS": STATE_WORDS,
+        "STATE_COLOURS": STATE_COLOURS,
+    }
+
+
+def _ask_page(
+    newsletter: Newsletter, issue: Issue, errors: dict[str, str] | None = None
+) -> str:
+    session = db.session()
+    found = editions.editions(session, issue)
+    problem = ""
+    try:
+        publish.check(session, issue)
+    except InkorgError as error:
+        problem = rendering.words().error(error)
+    letter = publish.sample_letter(current_settings(), issue)
+    readers_of: dict[str, int] = {}
+    for edition in found:
+        readers_of[edition.language] = (
+            readers_of.get(edition.language, 0) + edition.readers
+        )
+    return render(
+        "editor/issue_send.html",
+        newsletter,
+        issue=issue,
+        subject=letter.subject,
+        readers=sum(readers_of.values()),
+        by_language=[
+            (i18n.language(code).name, readers) for code, readers in readers_of.items()
+        ],
+        editions=len(found),
+        titles=issue_form.titles_of(issue),
+        fingerprint=issue_form.fingerprint(issue),
+        problem=problem,
+        errors=errors or {},
+        at=request.form.get("at", ""),
+        earliest=moments.write(utcnow(), newsletter.timezone),
+    )
+
+
+def _ask_again(
+    newsletter: Newsletter, issue_id: int, error: InkorgError
+) -> AnyResponse | tuple[str, int]:
+    """Ask once more and say why, or follow the issue if it has left meanwhile."""
+    issue = issue_form.issue_of(db.session(), newsletter, issue_id)
+    if issue.state not in EDITABLE:
+        return redirect(_page_of(newsletter, issue_id))
+    field = error.field if isinstance(error, InvalidInput) else "form"
+    errors = {field or "form": rendering.words().error(error)}
+    return _ask_page(newsletter, issue, errors), status_of(error)
+
+
+def _refuse_other(issue: Issue, readers: int | None) -> None:
+    """Raise Changed if this is not what the editor said yes to."""
+    if request.form.get("fingerprint") != issue_form.fingerprint(issue):
+        raise Changed(
+            N_("This issue has changed since you looked. Read it before you send it.")
+        )
+    seen = request.form.get("readers", -1, type=int)
+    if readers is None:
+        return
+    if abs(readers - seen) > max(DRIFT_READERS, seen * DRIFT_SHARE):
+        raise Changed(
+            N_("Meanwhile the number of readers became %(now)s. Is that right?"),
+            now=readers,
+        )
+
+
+def _page_of(newsletter: Newsletter, issue_id: int) -> str:
+    return url_for("issues.show", slug=newsletter.slug, issue_id=issue_id)

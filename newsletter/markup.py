@@ -67,7 +67,7 @@ _HIDDEN = re.compile(
 _IMAGE = re.compile(r'<img((?:[^>"]|"[^"]*")*)>')
 _ATTRIBUTE = re.compile(r'([\w:-]+)="([^"]*)"')
 _EMPTY = re.compile(r"<(p|a|figure|b|strong|em|i|h[1-6])(?: [^>]*)?>\s*</\1>")
-_ANY_TAG = re.compile(r"<[^>]*>")
+_ANY_TAG = re.compile(r"<[^<>]*>")
 _TAG_NAME = re.compile(r"<(/?)([a-zA-Z][^\s/>]*)")
 _UNSEEN = re.compile(
     r"<!--.*?(?:-->|$)|<(script|style|textarea|title|xmp)\b.*?(?:</\1|$)", re.S | re.I

@@ -121,7 +121,7 @@ class _Writer(HTMLParser):
         self.counters: list[int | None] = []  # of the lists we are in
         self.mark = ""  # of a list item that has no words yet
         self.href: tuple[str, int] | None = None
-        self.tight = False
+        self.in_table = False
 
     def text(self) -> str:
         return re.sub(r"\n{3,}", "\n\n", "".join(self.done)).strip("\n")
@@ -166,6 +166,8 @@ class _Writer(HTMLParser):
             self.counters.append(first if tag == "ol" else None)
         elif tag == "li":
             self._open_item()
+        elif tag == "table":
+            self.in_table = True
         elif tag == "pre":
             self.block.preformatted = True
         elif tag == "hr" and self.links:
@@ -183,6 +185,9 @@ class _Writer(HTMLParser):
             self.counters.pop()
             if not self.counters and self.done:
                 self.done.append("\n")
+        elif tag == "table":
+            self.in_table = False
+            self.done.append("\n")
         elif tag in {"blockquote", "li"}:
             for index in reversed(range(len(self.prefixes))):
                 if self.prefixes[index][0] == tag:
@@ -222,8 +227,8 @@ class _Writer(HTMLParser):
         self.done.append(
             "\n".join([first + lines[0], *(prefix + x for x in lines[1:])])
         )
-        # Items of a list stand close together, everything else apart.
-        self.done.append("\n" if self.counters else "\n\n")
+        # Items of a list and rows of a table stand close together, all else apart.
+        self.done.append("\n" if self.counters or self.in_table else "\n\n")
 
     def _fold(self, words: str, used: int, *, keep: bool) -> list[str]:
         lines = words.split("\n")

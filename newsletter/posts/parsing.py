@@ -26,7 +26,7 @@ _EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)
 _HTML_TYPES = frozenset({"text/html", "application/xhtml+xml"})
 _WEB_PAGE = re.compile(rb"<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE)
 _FEED_LINK = re.compile(
-    r"<link\b[^>]*application/(?:rss\+xml|atom\+xml|feed\+json)[^>]*>", re.IGNORECASE
+    r"<link\b[^<>]*application/(?:rss\+xml|atom\+xml|feed\+json)[^<>]*>", re.IGNORECASE
 )
 _HREF = re.compile(r"""\bhref\s*=\s*["']?([^"'\s>]+)""", re.IGNORECASE)
 

@@ -34,7 +34,7 @@ bench: setup-dev ## the benchmarks; prints rates and ratios
 	@$(VENV)/python -m benchmarks.send
 
 pictures: setup-dev ## the README's pictures, made from a running demo
-	@$(VENV)/python -m docs.pictures
+	@$(VENV)/python -m tests.browser.pictures
 
 setup: ## .venv with what running needs
 	@sh scripts/setup requirements.txt

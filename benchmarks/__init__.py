@@ -1,0 +1,1 @@
+"""Benchmarks: rates, memory, and ratios taken inside one run."""

@@ -270,7 +270,7 @@ def _subscriber_ids(
         )
     query = select(Subscriber.email_key, Subscriber.id)
     rows = session.execute(query.where(Subscriber.email_key.in_(list(readers))))
-    return dict(rows.tuples().all())
+    return {row.email_key: row.id for row in rows}
 
 
 def _known_statuses(
@@ -280,7 +280,7 @@ def _known_statuses(
         Subscription.newsletter_id == newsletter.id,
         Subscription.subscriber_id.in_(list(subscriber_ids)),
     )
-    return dict(session.execute(query).tuples().all())
+    return {row.subscriber_id: row.status for row in session.execute(query)}
 
 
 def _suppressed(
@@ -352,7 +352,7 @@ def _subscription_ids(
         Subscription.newsletter_id == newsletter.id,
         Subscription.subscriber_id.in_([subscriber_ids[key] for key in readers]),
     )
-    by_subscriber = dict(session.execute(query).tuples().all())
+    by_subscriber = {row.subscriber_id: row.id for row in session.execute(query)}
     return {key: by_subscriber[subscriber_ids[key]] for key in readers}
 
 

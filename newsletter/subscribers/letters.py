@@ -22,6 +22,7 @@ from newsletter.mail.mime import Letter
 from newsletter.models import Kind, Newsletter, Post, PostState, Subscription
 
 WELCOME_POSTS = 3
+_accent = functools.lru_cache(maxsize=512)(colours.accent)
 _FIRST, _SECOND = "https://first.invalid/", "https://second.invalid/"
 
 
@@ -129,7 +130,7 @@ def sender_of(newsletter: Newsletter) -> Sender:
         from_email=newsletter.from_email,
         reply_to=newsletter.reply_to,
         address_line=", ".join(part for part in parts if part),
-        accent=colours.accent(newsletter.accent),
+        accent=_accent(newsletter.accent),
     )
 
 

@@ -78,6 +78,7 @@ def request_address_change(
     gate.check_ways_in(session, settings, origin.network, now=now)
     mailbox = mailbox_hash(settings, address)
     gate.count_way_in(session, settings, origin.network, mailbox, now=now)
+    gate.hold(session, mailbox)
     nonce = links.new_token()
     payload = [
         subscription.id,

@@ -13,7 +13,8 @@ From outside, every state of an address looks the same, and takes the same time.
     over the limits of gate.py  nothing at all
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -25,7 +26,7 @@ from sqlalchemy.orm import Session
 from newsletter import links
 from newsletter.config import Settings
 from newsletter.errors import N_, ExpiredLink, InvalidInput, InvalidLink
-from newsletter.mail import mime, outbox
+from newsletter.mail import outbox
 from newsletter.mail.mime import Letter
 from newsletter.models import (
     Issue,
@@ -92,13 +93,18 @@ def request_subscription(
     address = read_address(email, trial=settings.demo)
     gate.check_ways_in(session, settings, origin.network, now=now)
     mailbox = mailbox_hash(settings, address)
-    gate.count_way_in(session, settings, origin.network, mailbox, now=now)
+    gate.hold(session, mailbox)
     wishes = _wishes(session, newsletter, language, rhythm, topics)
     if _is_closed(session, settings, address.key, newsletter, mailbox, now):
-        _answer_nobody(settings, newsletter, wishes)
-        return
-    subscription = _subscription_of(session, settings, newsletter, address, now)
-    _answer(session, settings, subscription, mailbox, origin, wishes, now)
+        # The same work for nobody, taken back: silence takes as long as an answer.
+        with _taken_back(session):
+            address = read_address(f"{links.new_token().strip('-_')}@nobody.example")
+            somebody = _subscription_of(session, settings, newsletter, address, now)
+            _answer(session, settings, somebody, mailbox, origin, wishes, now)
+    else:
+        subscription = _subscription_of(session, settings, newsletter, address, now)
+        _answer(session, settings, subscription, mailbox, origin, wishes, now)
+    gate.count_way_in(session, settings, origin.network, mailbox, now=now)
 
 
 def look_at_confirmation(
@@ -179,10 +185,11 @@ def send_again(
         return
     address = read_address(subscription.subscriber.email, trial=settings.demo)
     mailbox = mailbox_hash(settings, address)
-    gate.count_way_in(session, settings, origin.network, mailbox, now=now)
+    gate.hold(session, mailbox)
     newsletter = subscription.newsletter
     if not _is_closed(session, settings, address.key, newsletter, mailbox, now):
         _answer(session, settings, subscription, mailbox, origin, Wishes(), now)
+    gate.count_way_in(session, settings, origin.network, mailbox, now=now)
 
 
 def look_at_never(settings: Settings, token: str) -> None:
@@ -346,11 +353,12 @@ def _is_silent(session: Session, subscription: Subscription) -> bool:
     return bool(found & suppression.SILENT)
 
 
-def _answer_nobody(settings: Settings, newsletter: Newsletter, wishes: Wishes) -> None:
-    """Do the work of an answer and throw it away, so that silence takes as long."""
-    nobody = [0, 0, "0" * 16]
-    letter = _confirmation(settings, newsletter, wishes.language, nobody, "0" * 64)
-    mime.freeze(letter)
+@contextmanager
+def _taken_back(session: Session) -> Iterator[None]:
+    """Do something and undo it."""
+    savepoint = session.begin_nested()
+    yield
+    savepoint.rollback()
 
 
 def _answer(
@@ -366,6 +374,9 @@ def _answer(
     newsletter = subscription.newsletter
     if subscription.status in READING:
         letter = letters.already(settings, newsletter, subscription.language)
+        with _taken_back(session):
+            consent.record(session, subscription, consent.REQUESTED, origin, now=now)
+            session.flush()
     else:
         _note(session, subscription, wishes, now)
         consent.record(session, subscription, consent.REQUESTED, origin, now=now)

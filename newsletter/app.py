@@ -24,15 +24,20 @@ from newsletter.web.workspace import (
     fetching,
     invitations,
     issues,
+    newsletter_settings,
     overview,
+    people,
     posts,
+    reader,
     sending,
+    subscribers,
 )
 
 BLUEPRINTS = (
     *(home.bp, look.bp, pages.bp, signup.bp, signup.by_token, leaving.bp),
     *(preferences.bp, rights.bp, archive.bp, embed.bp),
-    *(overview.bp, account.bp, invitations.bp),
+    *(overview.bp, account.bp, invitations.bp, subscribers.bp, reader.bp),
+    *(newsletter_settings.bp, people.bp),
     *(posts.bp, fetching.bp, authors.bp, issues.bp, sending.bp),
 )
 

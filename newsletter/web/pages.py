@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from flask import Blueprint
+from flask import Blueprint, Response
 from markupsafe import Markup
 from sqlalchemy import select
 
@@ -15,12 +15,15 @@ from newsletter.subscribers import gate
 from newsletter.web import frame
 from newsletter.web.offer import Offer
 from newsletter.web.rendering import words
-from newsletter.web.security import current_settings
+from newsletter.web.security import CONTENT_SECURITY_POLICY, current_settings
 
 bp = Blueprint("pages", __name__)
 
 # Issues that readers may look at: those that have begun to go out.
 PUBLIC = (IssueState.SENDING, IssueState.PAUSED, IssueState.SENT)
+PICTURES_POLICY = CONTENT_SECURITY_POLICY.replace(
+    "img-src 'self' data:", "img-src 'self' data: https:"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +73,8 @@ def form(
 
 
 @bp.get("/<slug>/posts/<int:post_id>/")
-def post(slug: str, post_id: int) -> str:
-    """Show one post."""
+def post(slug: str, post_id: int) -> Response:
+    """Show one post; its pictures may lie where the blog has them."""
     newsletter = frame.enter(slug)
     found = db.session.scalar(
         select(Post).where(
@@ -82,7 +85,7 @@ def post(slug: str, post_id: int) -> str:
     )
     if found is None:
         raise NotFound(N_("There is no such post. It may have been withdrawn."))
-    return frame.show(
+    page = frame.show(
         "public/post.html",
         newsletter,
         post=found,
@@ -90,6 +93,7 @@ def post(slug: str, post_id: int) -> str:
         body=Markup(found.html),  # noqa: S704
         others=frame.other_languages(newsletter),
     )
+    return Response(page, headers={"Content-Security-Policy": PICTURES_POLICY})
 
 
 @bp.get("/<slug>/privacy/")

@@ -2,13 +2,11 @@
 
 import asyncio
 import sys
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime, timedelta
-from typing import Any
+from time import monotonic
+from typing import Any, Self
 
 import click
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -26,7 +24,6 @@ LINE_SECONDS = 2.0  # between two lines where there is no terminal
 INTERRUPTED = 130  # as shells say for Ctrl-C
 
 Figures = dict[str, Any]
-Show = Callable[[Figures], None]
 
 
 def worker_is_alive(session: Session, now: datetime) -> bool:
@@ -61,28 +58,40 @@ def in_words(figures: Figures) -> str:
     for name in ("deferred", "bounced", "failed", "skipped", "resent"):
         if figures[name]:
             said.append(f"{figures[name]} {name}")
-    if left and figures["rate_per_second"]:
+    if figures["queued"]:
+        said += _pace(figures)
+    elif figures["next_attempt_at"]:
+        seconds = (figures["next_attempt_at"] - utcnow()).total_seconds()
+        said.append(f"next try in {_duration(max(seconds, 0))}")
+    return ", ".join(said).rstrip(".") + "."
+
+
+def _pace(figures: Figures) -> list[str]:
+    said = []
+    if figures["rate_per_second"]:
         said.append(f"{figures['rate_per_second']:.1f} a second")
-    if left and figures["seconds_left"] is not None:
+    if figures["seconds_left"] is not None:
         said.append(f"{_duration(figures['seconds_left'])} to go")
-    if left and figures["waiting_reason"]:
+    if figures["waiting_reason"]:
         said.append(f"waiting: {figures['waiting_reason']}")
-    return ", ".join(said) + "."
+    return said
 
 
 async def _follow(place: Installation, issue_id: int) -> Figures:
     stop = asyncio.Event()
     own: asyncio.Task[None] | None = None
     try:
-        with _display() as show:
+        with _display() as display:
             while True:
                 figures, alive = await asyncio.to_thread(_look, place, issue_id)
-                show(figures)
+                if own is None and not alive and figures["state"] == "sending":
+                    display.say("No worker is running: sending from here.")
+                    own = asyncio.create_task(_send(place, stop))
+                if not alive:
+                    figures["waiting_reason"] = ""  # that nobody sends: we do
+                display.show(figures)
                 if figures["state"] != "sending":
                     return figures
-                if own is None and not alive:
-                    click.echo("No worker is running: sending from here.", err=True)
-                    own = asyncio.create_task(_send(place, stop))
                 if own is not None and own.done():
                     own.result()  # a sender never ends by itself, unless it fails
                 await asyncio.sleep(LOOK_SECONDS)
@@ -108,55 +117,67 @@ async def _send(place: Installation, stop: asyncio.Event) -> None:
     await Sender(place.database, place.settings).run(stop)
 
 
-def _display() -> AbstractContextManager[Show]:
-    if sys.stdout.isatty():
-        return _Bar()
-    return nullcontext(_Lines())
+def _display() -> "_Lines":
+    return _Bar() if sys.stdout.isatty() else _Lines()
 
 
 class _Lines:
     """Lines of text: one whenever the figures have changed and a while has passed."""
 
     def __init__(self) -> None:
-        self.last: Figures = {}
+        self.last = ""
         self.shown_at = 0.0
 
-    def __call__(self, figures: Figures) -> None:
-        now = asyncio.get_running_loop().time()
-        if figures == self.last or now - self.shown_at < LINE_SECONDS:
-            return
-        self.last, self.shown_at = figures, now
-        click.echo(in_words(figures))
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        pass
+
+    def say(self, text: str) -> None:
+        """Tell something in between."""
+        click.echo(text, err=True)
+
+    def show(self, figures: Figures) -> None:
+        """Tell how far it is."""
+        line, now = in_words(figures), monotonic()
+        if line != self.last and now - self.shown_at >= LINE_SECONDS:
+            self.last, self.shown_at = line, now
+            click.echo(line)
 
 
-class _Bar(AbstractContextManager[Show]):
+class _Bar(_Lines):
     """A progress bar on a terminal."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.progress = Progress(
             BarColumn(),
-            TextColumn("{task.percentage:>3.0f} %"),
+            TextColumn("{task.fields[share]:>3} %"),
             TextColumn("{task.description}"),
-            console=Console(),
         )
         self.task: TaskID | None = None
 
-    def __enter__(self) -> Show:
+    def __enter__(self) -> Self:
         self.progress.start()
-        return self.show
+        return self
 
     def __exit__(self, *_error: object) -> None:
         self.progress.stop()
 
+    def say(self, text: str) -> None:
+        """Tell something above the bar."""
+        self.progress.console.print(text)
+
     def show(self, figures: Figures) -> None:
         """Move the bar; everyone who is settled counts as done."""
+        total = figures["total"] or 1
+        done = figures["total"] - figures["queued"] - figures["deferred"]
+        share = done * 100 // total  # 100 means all of them
         if self.task is None:
-            self.task = self.progress.add_task("", total=figures["total"] or 1)
-        left = figures["queued"] + figures["deferred"]
+            self.task = self.progress.add_task("", total=total, share=share)
         self.progress.update(
-            self.task,
-            completed=figures["total"] - left,
-            description=in_words(figures),
+            self.task, completed=done, share=share, description=in_words(figures)
         )
 
 

@@ -3,11 +3,12 @@
 from datetime import datetime
 from typing import Any
 
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from newsletter.i18n import Language
 from newsletter.mail import relays
-from newsletter.models import Issue
+from newsletter.models import Delivery, DeliveryState, Issue, Message
 
 
 def status(
@@ -17,7 +18,7 @@ def status(
 
     `queued` holds those being handed over as well. `sent` holds those who complained
     later. `seconds_left` is null where it cannot be told. `waiting_reason` is English,
-    or in `words`' language.
+    or in `words`' language. `next_attempt_at` is when a deferred one is tried again.
     """
     progress = relays.progress(session, issue.id, now)
     counts = progress.counts
@@ -40,7 +41,18 @@ def status(
         "rate_per_second": progress.rate_per_second,
         "seconds_left": progress.seconds_left,
         "waiting_reason": waiting,
+        "next_attempt_at": _next_attempt(session, issue) if counts.deferred else None,
         "scheduled_at": issue.scheduled_at,
         "started_at": issue.started_at,
         "finished_at": issue.finished_at,
     }
+
+
+def _next_attempt(session: Session, issue: Issue) -> datetime | None:
+    """Return when the first of those who were deferred is tried again."""
+    return session.scalar(
+        select(func.min(Delivery.next_attempt_at))
+        .join(Message, Message.id == Delivery.message_id)
+        .where(Message.issue_id == issue.id)
+        .where(Delivery.state == DeliveryState.DEFERRED)
+    )

@@ -153,6 +153,32 @@ def test_the_html_is_built_for_everyone(letter: Letter) -> None:
     assert "@import" not in letter.html
 
 
+@pytest.mark.parametrize("outlook", [True, False])
+def test_the_html_is_well_formed_with_and_without_outlooks_comments(
+    letter: Letter, outlook: bool
+) -> None:
+    """Word shows what stands in conditional comments, all others what does not."""
+    html = letter.html
+    assert html.count("<!--[if") == html.count("<![endif]")
+    assert '<!--[if mso | IE]><table border="0"' in html
+    assert 'width="600"' in html
+    for_word = re.compile(r"<!--\[if [^!][^]]*\]>(.*?)<!\[endif\]-->", re.DOTALL)
+    html = for_word.sub(r"\1" if outlook else "", html)
+    opened: list[str] = []
+    without_end = "meta|br|img|o:AllowPNG"
+    for closing, tag in re.findall(rf"<(/?)(?!{without_end})([a-z][\w:]*)", html):
+        if closing:
+            assert opened.pop() == tag
+        else:
+            opened.append(tag)
+    assert opened == []
+
+
+def test_no_style_block_is_longer_than_gmail_reads(letter: Letter) -> None:
+    blocks = re.findall(r"<style[^>]*>(.*?)</style>", letter.html, re.DOTALL)
+    assert 0 < sum(map(len, blocks)) < 8_192
+
+
 def test_nothing_is_loaded_but_images_that_have_words(
     session: Session, settings: Settings
 ) -> None:

@@ -22,6 +22,7 @@ What a crash after each commit means:
 Claiming looks once more, in the same statement, at whether the reader still wants mail.
 """
 
+import functools
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -32,6 +33,7 @@ from sqlalchemy import (
     Boolean,
     ColumnElement,
     CursorResult,
+    Integer,
     Select,
     String,
     Subquery,
@@ -52,6 +54,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session
 
+from newsletter.db import UTCDateTime
 from newsletter.models import (
     Delivery,
     DeliveryState,
@@ -65,6 +68,7 @@ from newsletter.models import (
     Suppression,
 )
 
+_TABLE = cast(Table, Delivery.__table__)
 LEASE = timedelta(seconds=60)
 SINGLE, BULK = 0, 1  # lanes
 UNSETTLED = (DeliveryState.QUEUED, DeliveryState.CLAIMED, DeliveryState.DEFERRED)
@@ -145,38 +149,18 @@ def claim(
     One statement, which also skips, with the reason, whoever is not to be mailed any
     more. On PostgreSQL two workers never wait for each other.
     """
-    chosen = _chosen(limit, message_id)
-    unwanted = chosen.c.unwanted.is_not(None)
-    statement = (
-        update(Delivery)
-        .where(Delivery.id == chosen.c.id)
-        .values(
-            state=case(
-                (unwanted, _as(DeliveryState.SKIPPED)),
-                else_=_as(DeliveryState.CLAIMED),
-            ),
-            reason=chosen.c.unwanted,
-            settled_at=case((unwanted, literal(now, Delivery.settled_at.type))),
-            worker=case((~unwanted, worker)),
-            lease_until=case(
-                (~unwanted, literal(now + lease, Delivery.lease_until.type))
-            ),
-            next_attempt_at=None,
-        )
-        .returning(
-            Delivery.id,
-            Delivery.message_id,
-            Delivery.lane,
-            Delivery.address,
-            Delivery.attempts,
-            _of_subscription(Subscription.leave_token),
-            _of_subscription(Subscription.preferences_token),
-            Delivery.state,
-        )
-        .execution_options(synchronize_session=False)
+    rows = session.connection().execute(
+        _claiming(single=message_id is None),
+        {
+            "most": limit,
+            "of_message": message_id,
+            "moment": now,
+            "until": now + lease,
+            "by": worker,
+        },
     )
     found = Claimed()
-    for row in session.execute(statement):
+    for row in rows:
         if row.state is DeliveryState.CLAIMED:
             found.claims.append(Claim(*row[:7]))
         else:
@@ -203,6 +187,7 @@ def settle(
             "next_at": outcome.next_attempt_at,
             "doubt": outcome.unknown,
             "settled": None if outcome.state is DeliveryState.DEFERRED else now,
+            "by": worker,
         }
         for outcome in outcomes
     ]
@@ -210,9 +195,9 @@ def settle(
         return
     connection = session.connection()
     if connection.dialect.name == "postgresql":
-        connection.execute(_SETTLE_MANY, _columns(rows, worker))
+        connection.execute(_SETTLE_MANY, _columns(rows))
     else:
-        connection.execute(_settle_one(worker), rows)
+        connection.execute(_settle_one(), rows)
     close_settled(session, {outcome.message_id for outcome in outcomes})
 
 
@@ -443,7 +428,40 @@ def close_settled(session: Session, message_ids: Iterable[int] | None = None) ->
     )
 
 
-def _chosen(limit: int, message_id: int | None) -> Subquery:
+@functools.cache
+def _claiming(*, single: bool) -> Update:
+    """Build the statement of `claim` once: making it takes longer than running it."""
+    chosen = _chosen(single=single)
+    unwanted = chosen.c.unwanted.is_not(None)
+    claimed = ~unwanted
+    return (
+        update(_TABLE)
+        .where(_TABLE.c.id == chosen.c.id)
+        .values(
+            state=case(
+                (unwanted, _as(DeliveryState.SKIPPED)),
+                else_=_as(DeliveryState.CLAIMED),
+            ),
+            reason=chosen.c.unwanted,
+            settled_at=case((unwanted, bindparam("moment", type_=UTCDateTime()))),
+            worker=case((claimed, bindparam("by", type_=String()))),
+            lease_until=case((claimed, bindparam("until", type_=UTCDateTime()))),
+            next_attempt_at=None,
+        )
+        .returning(
+            _TABLE.c.id,
+            _TABLE.c.message_id,
+            _TABLE.c.lane,
+            _TABLE.c.address,
+            _TABLE.c.attempts,
+            _of_subscription(Subscription.leave_token),
+            _of_subscription(Subscription.preferences_token),
+            _TABLE.c.state,
+        )
+    )
+
+
+def _chosen(*, single: bool) -> Subquery:
     """Select the deliveries to claim, and why one is unwanted."""
     query = (
         select(Delivery.id, _unwanted().label("unwanted"))
@@ -451,13 +469,13 @@ def _chosen(limit: int, message_id: int | None) -> Subquery:
         .outerjoin(Subscription, Subscription.id == Delivery.subscription_id)
         .outerjoin(Subscriber, Subscriber.id == Subscription.subscriber_id)
         .where(_is(DeliveryState.QUEUED), Message.state == MessageState.OPEN)
-        .limit(limit)
+        .limit(bindparam("most", type_=Integer()))
         .with_for_update(skip_locked=True, of=Delivery)
     )
-    if message_id is None:
+    if single:
         query = query.where(_single()).order_by(Delivery.id)
     else:
-        query = query.where(Delivery.message_id == message_id)
+        query = query.where(Delivery.message_id == bindparam("of_message"))
     return query.subquery("chosen")
 
 
@@ -489,8 +507,8 @@ def _unwanted() -> ColumnElement[str | None]:
 def _of_subscription(column: Any) -> Any:
     return (
         select(column)
-        .where(Subscription.id == Delivery.subscription_id)
-        .correlate(Delivery)
+        .where(Subscription.id == _TABLE.c.subscription_id)
+        .correlate(_TABLE)
         .scalar_subquery()
     )
 
@@ -563,31 +581,28 @@ def _count(session: Session, query: Select[int], limit: int) -> int:
     return session.scalar(select(func.count()).select_from(some)) or 0
 
 
-def _settle_one(worker: str) -> Update:
-    """Return the statement SQLite runs for each outcome, in one call for all."""
-    table = Delivery.__table__
-    assert isinstance(table, Table)  # noqa: S101 (for the type checker)
-    new_state = bindparam("new_state", type_=Delivery.state.type)
+@functools.cache
+def _settle_one() -> Update:
+    """Build what SQLite runs for each outcome, in one call for all."""
+    columns = _TABLE.c
+    new_state = bindparam("new_state", type_=columns.state.type)
+    own = and_(
+        columns.state == DeliveryState.CLAIMED, columns.worker == bindparam("by")
+    )
+    late_yes = and_(
+        columns.state == DeliveryState.QUEUED, new_state == DeliveryState.SENT
+    )
     return (
-        update(table)
-        .where(
-            table.c.id == bindparam("key"),
-            or_(
-                and_(table.c.state == DeliveryState.CLAIMED, table.c.worker == worker),
-                and_(
-                    table.c.state == DeliveryState.QUEUED,
-                    new_state == DeliveryState.SENT,
-                ),
-            ),
-        )
+        update(_TABLE)
+        .where(columns.id == bindparam("key"), or_(own, late_yes))
         .values(
             state=new_state,
             reply=bindparam("new_reply"),
             reason=bindparam("new_reason"),
             next_attempt_at=bindparam("next_at"),
             settled_at=bindparam("settled"),
-            resent=or_(table.c.resent, bindparam("doubt", type_=Boolean())),
-            attempts=table.c.attempts + 1,
+            resent=or_(columns.resent, bindparam("doubt", type_=Boolean())),
+            attempts=columns.attempts + 1,
             worker=None,
             lease_until=None,
         )
@@ -608,12 +623,13 @@ _SETTLE_MANY = text("""
         CAST(:doubt AS boolean[])
     ) AS new (id, state, reply, reason, next_at, settled, doubt)
     WHERE delivery.id = new.id
-    AND (delivery.state = 'claimed' AND delivery.worker = :worker
+    AND (delivery.state = 'claimed' AND delivery.worker = :by
          OR delivery.state = 'queued' AND new.state = 'sent')
 """)
 
 
-def _columns(rows: list[dict[str, Any]], worker: str) -> dict[str, Any]:
+def _columns(rows: list[dict[str, Any]]) -> dict[str, Any]:
     columns: dict[str, Any] = {name: [row[name] for row in rows] for name in rows[0]}
     columns["new_state"] = [state.value for state in columns["new_state"]]
-    return {**columns, "worker": worker}
+    columns["by"] = rows[0]["by"]
+    return columns

@@ -220,6 +220,8 @@ class Sender:
         if not self.takes_bulk():
             idle = 0
         ahead = min(self._speed.now() * AHEAD_SECONDS, AHEAD_AT_MOST)
+        if self.latency < AHEAD_SECONDS / 2:
+            ahead = max(ahead, self.relay.connections)
         if self._pace.rate:
             if self._pace.wait_seconds() > LOOK_SECONDS:
                 return 0
@@ -256,9 +258,10 @@ class Sender:
     def _claimed(self, turn: Turn, singles: int, claimed: int) -> None:
         """Note whether there is more where that came from."""
         full = singles >= turn.singles > 0 or claimed - singles >= turn.bulk > 0
-        self._dry = not full
         if full:
             self.access.want(self.relay.connections)
+        elif turn.bulk:
+            self._dry = True
 
     def _put_back(self, turn: Turn) -> None:
         self._outcomes = turn.outcomes + self._outcomes

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import CursorResult, delete, select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.orm import Session
@@ -53,7 +53,7 @@ def tick(
 ) -> list[str]:
     """Run what is due and return the names of what ran here."""
     with database.reading() as session:
-        due = dict(session.execute(select(Job.name, Job.due_at)).tuples().all())
+        due = {job.name: job.due_at for job in session.scalars(select(Job))}
     return [
         task.name
         for task in (TASKS if tasks is None else tasks)
@@ -184,7 +184,6 @@ def _claim(session: Session, task: Task, now: datetime) -> bool:
             set_={"due_at": now + LEASE},
             where=Job.due_at <= now,
         )
+        .returning(Job.name)
     )
-    result = session.execute(statement)
-    assert isinstance(result, CursorResult)  # noqa: S101  (for the type checker)
-    return result.rowcount == 1
+    return session.scalar(statement) is not None

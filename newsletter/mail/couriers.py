@@ -16,7 +16,7 @@ from newsletter.mail import mime, replies
 from newsletter.mail.access import Access
 from newsletter.mail.desk import Desk, Errand
 from newsletter.mail.ledger import SINGLE, Claim, Outcome
-from newsletter.mail.replies import Blame, Brake, Phase, Then, Verdict
+from newsletter.mail.replies import Blame, Brake, Phase, Ruling, Then, Verdict
 from newsletter.mail.smtp import Answer, Broken, Connection
 from newsletter.models import DeliveryState
 
@@ -52,10 +52,9 @@ class Office(Protocol):
 
 
 def outcome_of(
-    claim: Claim, answer: Answer, *, now: datetime, patient: bool = False
+    claim: Claim, answer: Answer, ruling: Ruling, *, now: datetime, patient: bool
 ) -> Outcome:
-    """Judge a relay's answer. `patient` retries what is the sender's fault."""
-    ruling = replies.judge(answer.reply, answer.phase)
+    """Turn a ruling into an outcome. `patient` retries what is the sender's fault."""
     reply, reason = str(answer.reply), ruling.verdict.value
     if ruling.then is Then.DONE:
         return Outcome(claim.id, claim.message_id, DeliveryState.SENT, reply)
@@ -184,22 +183,22 @@ class Courier:
         """Settle, unless the answer is about the relay and not about the message."""
         ruling = replies.judge(answer.reply, answer.phase)
         office = self.office
-        refused = RelayError(N_("The relay says: %(reply)s"), reply=str(answer.reply))
         if answer.reply.code == 421:
             if connection.messages == 0:
-                office.access.trouble(refused)
+                office.access.trouble(_refused(answer))
             self._lose(errand, str(answer.reply))
         elif ruling.verdict is Verdict.RELAY_TROUBLE and answer.phase is Phase.MAIL:
-            office.access.trouble(refused)
+            office.access.trouble(_refused(answer))
             office.give_back(errand)
         else:
             patient = office.refusals >= REFUSALS_AT_MOST
+            now = office.now()
             office.settle(
-                outcome_of(errand.claim, answer, now=office.now(), patient=patient)
+                outcome_of(errand.claim, answer, ruling, now=now, patient=patient)
             )
-            self._brake(ruling.brake, refused)
+            self._brake(ruling.brake, answer)
 
-    def _brake(self, brake: Brake, refused: RelayError) -> None:
+    def _brake(self, brake: Brake, answer: Answer) -> None:
         """Stop for a while when one message after the other meets the same wall."""
         if brake is not Brake.STOP:
             self.office.refusals = 0
@@ -207,7 +206,7 @@ class Courier:
             return
         self.office.refusals += 1
         if self.office.refusals >= REFUSALS_AT_MOST:
-            self.office.access.trouble(refused)
+            self.office.access.trouble(_refused(answer))
 
     def _broken(self, errand: Errand, broken: Broken) -> None:
         """The connection is gone: nothing was sent, or nobody knows."""
@@ -238,3 +237,7 @@ class Courier:
                     now=self.office.now(),
                 )
             )
+
+
+def _refused(answer: Answer) -> RelayError:
+    return RelayError(N_("The relay says: %(reply)s"), reply=str(answer.reply))

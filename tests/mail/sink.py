@@ -68,9 +68,14 @@ class Sink(asyncio.Protocol):
 async def serve() -> None:
     loop = asyncio.get_running_loop()
     server = await loop.create_server(Sink, "127.0.0.1", 0)
-    print(server.sockets[0].getsockname()[1], flush=True)
+    say(server.sockets[0].getsockname()[1])
     while await loop.run_in_executor(None, sys.stdin.readline):
-        print(json.dumps(seen), flush=True)
+        say(seen)
+
+
+def say(value: object) -> None:
+    sys.stdout.write(json.dumps(value) + "\n")
+    sys.stdout.flush()
 
 
 class SinkProcess:

@@ -324,7 +324,7 @@ def test_leaving_counts_until_the_moment_of_sending(
     database: Database, settings: Settings, smtp_server: SmtpServer
 ) -> None:
     issue_id = queue(database, 30)
-    smtp_server.script("dot", stall=0.1)
+    smtp_server.script("dot", stall=0.06)
     with running(database, through(settings, smtp_server, connections=1)):
         smtp_server.wait_for(1)
         with database.transaction() as session:
@@ -351,9 +351,9 @@ def test_pausing_and_cancelling_take_effect_within_two_seconds(
                 ledger.pause(session, issue_id)
             else:
                 ledger.cancel(session, issue_id, now=NOW)
-        time.sleep(1.6)
+        time.sleep(2)
         before = smtp_server.count
-        time.sleep(0.4)
+        time.sleep(0.3)
         assert smtp_server.count == before < 100
     found = counts(database, issue_id)
     assert found.claimed == 0
@@ -426,11 +426,11 @@ def test_a_stopped_sender_leaves_nothing_claimed(
 def test_two_senders_at_once_never_send_twice(
     database: Database, settings: Settings, smtp_server: SmtpServer
 ) -> None:
-    issue_id = queue(database, 300)
+    issue_id = queue(database, 120)
     place = through(settings, smtp_server, connections=4)
     with running(database, place), running(database, place):
         until(lambda: counts(database, issue_id).left == 0, 20)
-    assert smtp_server.count == 300
+    assert smtp_server.count == 120
     assert set(smtp_server.seen.values()) == {1}
 
 
@@ -485,7 +485,7 @@ def test_an_international_address_gets_its_mail(
     [mail] = deliver(database, settings)
     assert "SMTPUTF8" in mail.options
     assert mail.to == "åsa@exempel.example"
-    assert mail.message["To"].addresses[0].addr_spec == "åsa@exempel.example"
+    assert "To: åsa@exempel.example\r\n".encode() in mail.data
 
 
 def test_a_quiet_sender_closes_its_connections(

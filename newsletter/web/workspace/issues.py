@@ -1,5 +1,8 @@
 """Issues: the list, a new one, and the page where one is composed."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 from flask import Blueprint, Response, redirect, request, url_for
 from sqlalchemy import select
 from sqlalchemy.orm import Session, selectinload
@@ -11,8 +14,10 @@ from newsletter.db import db, utcnow
 from newsletter.digests import compose, drafts, publish, wording
 from newsletter.digests.drafts import EDITABLE
 from newsletter.errors import N_, Conflict, InkorgError
-from newsletter.mail import ledger
-from newsletter.models import Issue, Newsletter, Post, PostState, Role
+from newsletter.i18n import Language
+from newsletter.mail import ledger, mime
+from newsletter.mail.mime import Frozen
+from newsletter.models import Issue, Kind, Message, Newsletter, Post, PostState, Role
 from newsletter.posts import listing
 from newsletter.subscribers import addresses
 from newsletter.web import rendering
@@ -251,16 +256,49 @@ def _preview(
     code = wanted.get("language", "")
     language = i18n.language(code if code in offered else newsletter.language)
     scheme = wanted.get("scheme", "")
+    view = wanted.get("view", "")
     try:
-        letter = publish.sample_letter(current_settings(), issue, language)
-        if wanted.get("view") == "text":
-            return preview.plain(letter.text, title=letter.subject, scheme=scheme)
-        if wanted.get("view") == "source":
-            source = preview.source(letter, now=utcnow())
-            return preview.plain(source, title=letter.subject, scheme=scheme)
+        shown = _sent(issue, language) or _composed(newsletter, issue, language)
+        if view == "text":
+            return preview.plain(shown.text, title=shown.subject, scheme=scheme)
+        if view == "source":
+            source = preview.source(shown.frozen(), now=utcnow())
+            return preview.plain(source, title=shown.subject, scheme=scheme)
     except InkorgError as error:
         return preview.problem(rendering.words().error(error))
-    return preview.mail(letter.html, scheme=scheme)
+    return preview.mail(shown.html, scheme=scheme)
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """A mail to look at; its source is only worked out where it is wanted."""
+
+    subject: str
+    html: str
+    text: str
+    frozen: Callable[[], Frozen]
+
+
+def _composed(newsletter: Newsletter, issue: Issue, language: Language) -> _Shown:
+    letter = compose.compose(
+        current_settings(), issue, newsletter, issue.posts, language
+    )
+    html, text = mime.without_fields(letter.html), mime.without_fields(letter.text)
+    return _Shown(letter.subject, html, text, lambda: mime.freeze(letter))
+
+
+def _sent(issue: Issue, language: Language) -> _Shown | None:
+    """Return what has been sent in that language, or in another, if anything has."""
+    found = db.session.scalar(
+        select(Message)
+        .where(Message.issue_id == issue.id, Message.kind == Kind.DIGEST)
+        .order_by((Message.language == language.code).desc(), Message.id)
+        .limit(1)
+    )
+    if found is None:
+        return None
+    frozen = found.frozen
+    return _Shown(found.subject, found.html, found.text, lambda: Frozen.unpack(frozen))
 
 
 def _page_of(newsletter: Newsletter, issue_id: int) -> str:

@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from newsletter import i18n
 from newsletter.mail import mime
+from newsletter.mail.mime import Frozen
 from newsletter.models import Newsletter
 from newsletter.web import rendering
 
@@ -47,20 +48,16 @@ def languages(newsletter: Newsletter) -> list[tuple[str, str]]:
     return [(code, i18n.language(code).name) for code in codes]
 
 
-def source(letter: mime.Letter, *, now: datetime) -> str:
-    """Return the whole message as it would travel, to nobody."""
-    return (
-        mime.freeze(letter)
-        .splice(
-            address=letter.from_email,
-            delivery_id=0,
-            nonce="preview",
-            leave_token=mime.NOBODY,
-            preferences_token=mime.NOBODY,
-            at=now,
-        )
-        .decode()
-    )
+def source(frozen: Frozen, *, now: datetime) -> str:
+    """Return the whole message as it travels, to nobody."""
+    return frozen.splice(
+        address=f"nobody@{frozen.domain}",
+        delivery_id=0,
+        nonce="preview",
+        leave_token=mime.NOBODY,
+        preferences_token=mime.NOBODY,
+        at=now,
+    ).decode()
 
 
 def plain(text: str, *, title: str, scheme: str) -> Response:

@@ -22,7 +22,7 @@ STATE_WORDS = {
     IssueState.SCHEDULED: N_("Scheduled"),
     IssueState.HELD: N_("Waits for you"),
     IssueState.SENDING: N_("Being sent"),
-    IssueState.PAUSED: N_("Paused"),
+    IssueState.PAUSED: N_("Sending is paused"),
     IssueState.SENT: N_("Sent"),
     IssueState.CANCELLED: N_("Cancelled"),
 }
@@ -197,7 +197,6 @@ def _figures(newsletter: Newsletter, issue: Issue) -> dict[str, object]:
         "under_way": under_way,
         "reasons": [] if under_way else outcomes.reasons(session, issue_id=issue.id),
         "why": outcomes.why,
-        "duration": words.duration,
         "STATE_WORDS": STATE_WORDS,
         "STATE_COLOURS": STATE_COLOURS,
     }

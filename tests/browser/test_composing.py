@@ -1,0 +1,347 @@
+"""Writing and sending in a real browser: keyboard, live preview, hostile text, axe."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+from sqlalchemy import select
+
+from newsletter import editors
+from newsletter.config import Settings
+from newsletter.db import Database, utcnow
+from newsletter.digests import drafts, publish
+from newsletter.mail import ledger
+from newsletter.mail.ledger import Outcome
+from newsletter.models import DeliveryState, Issue, Message, Post, PostState, Role
+from tests.browser.conftest import Live, NewPage, Theme, axe
+from tests.factories import make_newsletter, make_post, make_subscription
+
+pytestmark = pytest.mark.browser
+
+TITLES = (
+    "Nu gäller det att använda tiden rätt",
+    "En egen kväll för tjejer",
+    "Integrationskör i behov av framtidsfinansiering",
+)
+LONG = "Donaudampfschiffahrtsgesellschaftskapitän" * 3
+
+
+@pytest.fixture
+def issue_id(database: Database) -> int:
+    """A newsletter with posts, one of them with a very long title, and a draft."""
+    with database.transaction() as session:
+        labbet = make_newsletter(session)
+        for title in TITLES:
+            make_post(session, labbet, title=title)
+        make_post(session, labbet, title=LONG, state=PostState.HELD, position=None)
+        for _ in range(4):
+            make_subscription(session, labbet)
+        make_subscription(session, labbet, language="en")
+        return drafts.draft(session, labbet, now=utcnow()).id
+
+
+def log_in(
+    page: Page, live: Live, database: Database, settings: Settings, role: Role
+) -> None:
+    with database.transaction() as session:
+        url = editors.invite(
+            session,
+            settings,
+            f"{role.value}@redaktion.example",
+            role,
+            None,
+            now=utcnow(),
+        )
+    page.goto(url)
+    page.locator("main button").click()
+    page.wait_for_url("**/editor/**")
+
+
+@pytest.fixture
+def storage(
+    live: Live,
+    database: Database,
+    settings: Settings,
+    new_page: NewPage,
+    issue_id: int,
+) -> Any:
+    """The cookies of an editor who has logged in."""
+    page = new_page()
+    log_in(page, live, database, settings, Role.EDITOR)
+    return page.context.storage_state()
+
+
+@pytest.fixture
+def desk(new_page: NewPage, storage: Any) -> Page:
+    """An editor's page."""
+    return new_page(storage_state=storage)
+
+
+def send(database: Database, settings: Settings, issue_id: int) -> None:
+    with database.transaction() as session:
+        publish.send(session, settings, drafts.find(session, issue_id), now=utcnow())
+
+
+def settle(database: Database, issue_id: int, *states: str) -> None:
+    """Let a worker claim as many deliveries and report these states."""
+    now = utcnow()
+    with database.transaction() as session:
+        left = list(states)
+        for message in session.scalars(
+            select(Message).where(Message.issue_id == issue_id)
+        ).all():
+            claimed = ledger.claim(
+                session, worker="w", limit=len(left), now=now, message_id=message.id
+            )
+            outcomes = [
+                Outcome(c.id, message.id, DeliveryState(left.pop()), "550 5.1.1 No")
+                for c in claimed.claims
+            ]
+            ledger.settle(session, "w", outcomes, now=now)
+        publish.finish_settled(session, now=now)
+
+
+def shown(page: Page) -> Any:
+    """Return the frame that shows the mail now."""
+    return page.frame_locator("[data-frames] iframe:not(.is-waiting)")
+
+
+def path(live: Live, rest: str) -> str:
+    return live.url(f"/editor/labbet/{rest}")
+
+
+@pytest.mark.parametrize(("theme", "width"), [("light", 1280), ("dark", 320)])
+def test_every_page_can_be_used_by_everyone(
+    live: Live,
+    database: Database,
+    settings: Settings,
+    new_page: NewPage,
+    storage: Any,
+    issue_id: int,
+    theme: Theme,
+    width: int,
+) -> None:
+    page = new_page(storage_state=storage, theme=theme, width=width)
+
+    def look(*places: str) -> None:
+        for place in places:
+            answer = page.goto(path(live, place))
+            assert answer
+            assert answer.status == 200, place
+            axe(page)
+            overflow = page.evaluate(
+                "document.documentElement.scrollWidth - document.documentElement"
+                ".clientWidth"
+            )
+            assert overflow <= 0, f"{place} is {overflow} px too wide"
+
+    look("posts/", "posts/?state=held", "posts/?q=finns+inte", "posts/new", "posts/1/")
+    look("posts/4/", "authors/", "issues/", "issues/new")
+    look(f"issues/{issue_id}/", f"issues/{issue_id}/send")
+    send(database, settings, issue_id)
+    settle(database, issue_id, "sent", "bounced")
+    look(f"issues/{issue_id}/", f"issues/{issue_id}/cancel")
+    settle(database, issue_id, "sent", "sent", "sent")
+    look(f"issues/{issue_id}/", f"issues/{issue_id}/readers?which=bounced")
+
+
+def test_the_mail_follows_what_is_typed_and_nothing_is_stored(
+    live: Live, desk: Page, database: Database, issue_id: int
+) -> None:
+    desk.goto(path(live, f"issues/{issue_id}/"))
+    history = desk.evaluate("history.length")
+    for words in ("Hej på er!", "Hej igen, **alla**!"):
+        desk.get_by_label("Inledning").fill(words)
+        expect(shown(desk).locator("body")).to_contain_text(words.split(",")[0])
+    expect(shown(desk).locator("strong", has_text="alla")).to_be_visible()
+    desk.locator("label", has_text="Följer med").first.click()
+    expect(shown(desk).locator("body")).not_to_contain_text(TITLES[2])
+    desk.locator(".segments label", has_text="Text").click()
+    expect(shown(desk).locator("pre")).to_contain_text("Hej igen, alla!")
+    assert desk.evaluate("history.length") == history
+    with database.reading() as session:
+        assert session.get_one(Issue, issue_id).opening == ""
+
+
+def test_the_mail_can_be_seen_on_a_phone_in_the_dark_and_in_english(
+    live: Live, desk: Page, issue_id: int
+) -> None:
+    desk.goto(path(live, f"issues/{issue_id}/"))
+    desk.locator(".segments label", has_text="Telefon").click()
+    frame = desk.locator("[data-frames] iframe")
+    box = frame.bounding_box()
+    assert box
+    assert box["width"] == 360
+    desk.locator(".segments label", has_text="Mörkt").click()
+    expect(shown(desk).locator(":root")).to_have_css("color-scheme", "dark")
+    desk.locator(".segments label", has_text="English").click()
+    expect(shown(desk).locator("body")).to_contain_text("Three new posts")
+
+
+def test_posts_are_ordered_by_keyboard_alone(
+    live: Live, desk: Page, database: Database, issue_id: int
+) -> None:
+    desk.goto(path(live, f"issues/{issue_id}/"))
+    rows = desk.locator("[data-posts] > li")
+    first, second, third = (rows.nth(n).get_attribute("data-title") for n in range(3))
+    desk.get_by_role("button", name=f"Flytta upp: {third}").focus()
+    desk.keyboard.press("Enter")
+    assert desk.evaluate("document.activeElement.dataset.move") == "up"
+    expect(desk.locator("[data-voice]")).to_contain_text("plats 2 av 3")
+    desk.keyboard.press("Enter")
+    # At the top the arrow up is spent: the focus goes to the one beside it.
+    assert desk.evaluate("document.activeElement.dataset.move") == "down"
+    desk.keyboard.press("Alt+ArrowDown")
+    titles = [rows.nth(n).get_attribute("data-title") for n in range(3)]
+    assert titles == [first, third, second]
+    assert rows.nth(0).locator("[data-move=up]").is_disabled()
+    expect(desk.locator("[data-saved]")).to_have_text("Inte sparat än. Ctrl S sparar.")
+    desk.keyboard.press("Control+s")
+    expect(desk.locator(".said")).to_have_text("Sparat.")
+    with database.reading() as session:
+        issue = session.get_one(Issue, issue_id)
+        assert [entry.post.title for entry in issue.posts] == titles
+
+
+def test_unsaved_words_are_not_thrown_away_by_leaving(
+    live: Live, desk: Page, issue_id: int
+) -> None:
+    asked: list[str] = []
+    desk.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.dismiss()))
+    desk.goto(path(live, f"issues/{issue_id}/"))
+    desk.get_by_label("Inledning").fill("Skrivet men inte sparat")
+    desk.get_by_role("link", name="Inlägg", exact=True).click()
+    expect(desk.get_by_label("Inledning")).to_have_value("Skrivet men inte sparat")
+    assert asked == ["beforeunload"]
+    desk.get_by_role("button", name="Spara", exact=True).last.click()
+    desk.get_by_role("link", name="Inlägg", exact=True).click()
+    desk.wait_for_url("**/posts/")
+    assert asked == ["beforeunload"]
+
+
+def test_from_a_draft_to_everyones_inbox(
+    live: Live, desk: Page, database: Database, issue_id: int
+) -> None:
+    desk.goto(path(live, f"issues/{issue_id}/"))
+    desk.get_by_label("Ämnesrad").fill("Fyra nya inlägg")
+    desk.get_by_role("button", name="Granska och skicka …").click()
+    expect(desk.get_by_role("heading", level=1)).to_have_text("Skicka till 5 läsare?")
+    expect(desk.locator(".asked-subject")).to_have_text("Fyra nya inlägg")
+    desk.get_by_role("button", name="Skicka till 5 läsare nu").click()
+    expect(desk.locator("[data-summary]")).to_have_text("0 av 5 skickade")
+    desk.evaluate("window.stayed = true")
+    settle(database, issue_id, "sent", "sent")
+    expect(desk.locator("[data-summary]")).to_have_text("2 av 5 skickade")
+    assert desk.evaluate("window.stayed")
+    desk.get_by_role("button", name="Pausa").click()
+    expect(desk.locator(".facts .state")).to_have_text("Pausat")
+    desk.get_by_role("button", name="Fortsätt skicka").click()
+    expect(desk.locator(".facts .state")).to_have_text("Skickas nu")
+    settle(database, issue_id, "sent", "sent", "sent")
+    expect(desk.locator(".facts .state")).to_have_text("Skickat")
+    expect(desk.locator(".big")).to_have_text("5 av 5")
+
+
+def test_it_all_works_without_javascript(
+    live: Live,
+    database: Database,
+    settings: Settings,
+    new_page: NewPage,
+    storage: Any,
+    issue_id: int,
+) -> None:
+    page = new_page(storage_state=storage, java_script_enabled=False)
+    page.goto(path(live, f"issues/{issue_id}/"))
+    page.get_by_label("Inledning").fill("Utan skript")
+    page.locator(".segments label", has_text="Text").click()
+    page.locator("noscript button").click()
+    expect(page.frame_locator("iframe").locator("pre")).to_contain_text("Utan skript")
+    page.get_by_role("button", name=f"Flytta ner: {TITLES[2]}").click()
+    expect(page.locator(".place-title").nth(1)).to_have_text(TITLES[2])
+    expect(page.get_by_label("Inledning")).to_have_value("Utan skript")
+    page.get_by_role("button", name="Granska och skicka …").click()
+    page.get_by_role("button", name="Skicka till 5 läsare nu").click()
+    expect(page.locator("[data-summary]")).to_have_text("0 av 5 skickade")
+    settle(database, issue_id, "sent")
+    expect(page.locator("[data-summary]")).to_have_text("1 av 5 skickade")
+
+
+def test_a_post_is_written_with_its_preview_beside(
+    live: Live, desk: Page, database: Database
+) -> None:
+    desk.goto(path(live, "posts/new"))
+    desk.get_by_label("Rubrik").fill("Kören sjunger vidare")
+    desk.get_by_label("Text", exact=True).fill("Nu i **åtta** orter.")
+    expect(shown(desk).locator("h1")).to_have_text("Kören sjunger vidare")
+    expect(shown(desk).locator("strong")).to_have_text("åtta")
+    desk.get_by_role("button", name="Spara och publicera").click()
+    expect(desk.locator(".said")).to_contain_text("är publicerat")
+    with database.reading() as session:
+        newest = session.scalars(select(Post).order_by(Post.id.desc())).first()
+    assert newest
+    assert newest.state is PostState.PUBLISHED
+
+
+RUNS = "top.document.documentElement.dataset.ran=1;alert(1)"
+HOSTILE = (
+    f'<script>{RUNS}</script><img src=x onerror="{RUNS}">'
+    f'<svg onload="{RUNS}"></svg><a id=a href="javascript:{RUNS}">tryck</a>'
+    f'<iframe srcdoc="<script>{RUNS}</script>"></iframe>'
+    f'<meta http-equiv=refresh content="0;url=javascript:{RUNS}">'
+    f'<form action="/editor/"><button autofocus onfocus="{RUNS}">x</button></form>'
+)
+
+
+@pytest.fixture
+def open_desk(chromium: Browser, storage: Any) -> Iterator[Page]:
+    """A page on which what the policy stops may be reported without a failure."""
+    context = chromium.new_context(storage_state=storage, locale="sv-SE")
+    page = context.new_page()
+    yield page
+    context.close()
+
+
+@pytest.mark.parametrize("place", ["posts/1/", "issues/{issue}/"])
+def test_what_strangers_wrote_never_runs(
+    live: Live, open_desk: Page, database: Database, issue_id: int, place: str
+) -> None:
+    # Past the sanitiser, straight into the database: the frame itself must hold.
+    with database.transaction() as session:
+        for post in session.scalars(select(Post)):
+            post.title = f"{TITLES[0]} {HOSTILE}"[:500]
+            post.excerpt = post.html = HOSTILE
+            post.markdown = HOSTILE
+        issue = session.get_one(Issue, issue_id)
+        issue.opening = issue.preview_text = HOSTILE[:280]
+    alarms: list[str] = []
+    open_desk.on("dialog", lambda d: (alarms.append(d.message), d.dismiss()))
+    open_desk.goto(path(live, place.format(issue=issue_id)))
+    field = "Inledning" if "issues" in place else "Ingress"
+    open_desk.get_by_label(field, exact=True).fill(HOSTILE)
+    expect(shown(open_desk).locator("body")).to_contain_text(TITLES[0])
+    with open_desk.expect_response("**/preview"):
+        open_desk.get_by_label(field, exact=True).press_sequentially(" ")
+    open_desk.wait_for_timeout(300)
+    for frame in open_desk.frames[1:]:
+        if frame.locator("#a").count():
+            frame.locator("#a").first.click(timeout=1000, no_wait_after=True)
+    open_desk.wait_for_timeout(100)
+    assert alarms == []
+    assert open_desk.evaluate("document.documentElement.dataset.ran") is None
+    assert open_desk.url.endswith(place.format(issue=issue_id))
+
+
+def test_a_viewer_can_look_at_the_mail_in_every_way(
+    live: Live,
+    database: Database,
+    settings: Settings,
+    page: Page,
+    issue_id: int,
+) -> None:
+    log_in(page, live, database, settings, Role.VIEWER)
+    page.goto(path(live, f"issues/{issue_id}/"))
+    expect(page.get_by_label("Inledning")).to_have_count(0)
+    page.locator(".segments label", has_text="Text").click()
+    expect(shown(page).locator("pre")).to_contain_text(TITLES[0])
+    axe(page)

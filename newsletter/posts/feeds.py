@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import IO
 
@@ -17,6 +19,7 @@ from newsletter.posts.entries import LENGTH, Parsed
 MAX_BODY_BYTES = 5 * 1024 * 1024
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 WALL_SECONDS = 20.0
+START_SECONDS = 60.0
 READINGS_PER_PROCESS = 200  # then a fresh one: what leaks does not add up
 log = logging.getLogger(__name__)
 
@@ -45,6 +48,11 @@ class Reader:
         """End the process."""
         self.close()
 
+    @property
+    def process_id(self) -> int | None:
+        """Return the number of the process, if one is running."""
+        return self._process.pid if self._process else None
+
     def read(self, body: bytes, *, url: str = "", content_type: str = "") -> Parsed:
         """Read RSS, Atom or JSON Feed; relative links are resolved against `url`.
 
@@ -53,17 +61,14 @@ class Reader:
         if len(body) > MAX_BODY_BYTES:
             raise FeedError(N_("The feed is larger than 5 MB."))
         process = self._ready()
-        killer = threading.Timer(self.wall_seconds, process.kill)
-        killer.start()
         try:
-            answer = _ask(process, body, url, content_type)
+            with _killed_after(self.wall_seconds, process):
+                answer = _ask(process, body, url, content_type)
         except (OSError, EOFError):
             self.close()
             raise FeedError(
                 N_("The feed takes too long to read. It may be damaged on purpose.")
             ) from None
-        finally:
-            killer.cancel()
         values = json.loads(answer)
         if "cause" in values:
             log.warning("feed_unreadable cause=%s", values["cause"])
@@ -74,12 +79,8 @@ class Reader:
     def close(self) -> None:
         """End the process, if there is one."""
         process, self._process = self._process, None
-        if process is None:
-            return
-        process.kill()
-        process.wait()
-        for stream in (process.stdin, process.stdout):
-            _close(stream)
+        if process is not None:
+            _end(process)
 
     def _ready(self) -> Process:
         self._readings += 1
@@ -96,8 +97,18 @@ def read_feed(body: bytes, *, url: str = "", content_type: str = "") -> Parsed:
         return reader.read(body, url=url, content_type=content_type)
 
 
+@contextmanager
+def _killed_after(seconds: float, process: Process) -> Iterator[None]:
+    killer = threading.Timer(seconds, process.kill)
+    killer.start()
+    try:
+        yield
+    finally:
+        killer.cancel()
+
+
 def _start() -> Process:
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-m", "newsletter.posts.parse_child"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -106,15 +117,30 @@ def _start() -> Process:
         env={"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "LANG": "C.UTF-8"},
         start_new_session=True,
     )
+    try:
+        with _killed_after(START_SECONDS, process):
+            _hear(process)  # it says when it is ready
+    except EOFError:
+        _end(process)
+        raise FeedError(
+            N_("The process that reads feeds does not start. See the log.")
+        ) from None
+    return process
 
 
 def _ask(process: Process, body: bytes, url: str, content_type: str) -> bytes:
-    if not process.stdin or not process.stdout:
+    if not process.stdin:
         raise EOFError
     question = {"url": url, "content_type": content_type, "length": len(body)}
     head = json.dumps(question).encode()
     process.stdin.write(LENGTH.pack(len(head)) + head + body)
     process.stdin.flush()
+    return _hear(process)
+
+
+def _hear(process: Process) -> bytes:
+    if not process.stdout:
+        raise EOFError
     length = LENGTH.unpack(_exactly(process.stdout, LENGTH.size))[0]
     if length > MAX_ANSWER_BYTES:
         raise EOFError
@@ -128,9 +154,10 @@ def _exactly(stream: IO[bytes], count: int) -> bytes:
     return data
 
 
-def _close(stream: IO[bytes] | None) -> None:
-    try:
-        if stream:
-            stream.close()
-    except OSError:
-        pass  # what was still to be written to a dead process
+def _end(process: Process) -> None:
+    process.kill()
+    process.wait()
+    for stream in (process.stdin, process.stdout):
+        with suppress(OSError):  # what was still to be written to a dead process
+            if stream:
+                stream.close()

@@ -20,6 +20,7 @@ def main() -> None:
     """Answer until standard input ends."""
     _limit()
     questions, answers = sys.stdin.buffer, sys.stdout.buffer
+    _write(answers, b"ready")
     while head := questions.read(entries.LENGTH.size):
         question = json.loads(questions.read(entries.LENGTH.unpack(head)[0]))
         body = questions.read(question["length"])

@@ -24,7 +24,7 @@ from newsletter.posts.raw import Raw, build
 
 _EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)
 _HTML_TYPES = frozenset({"text/html", "application/xhtml+xml"})
-_WEB_PAGE = re.compile(rb"<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE)
+_WEB_PAGE = re.compile(rb"<(?:!doctype\s+html|html)\b", re.IGNORECASE)
 _FEED_LINK = re.compile(
     r"<link\b[^<>]*application/(?:rss\+xml|atom\+xml|feed\+json)[^<>]*>", re.IGNORECASE
 )
@@ -57,7 +57,7 @@ def _parse_xml(body: bytes, url: str, content_type: str, start: bytes) -> Parsed
     ):
         warnings.append(N_("The feed is damaged; what could be read was taken."))
     atom = str(found.get("version", "")).startswith("atom")
-    raws = [_raw_xml(item, feed if atom else {}) for item in items]
+    raws = [_raw_xml(item, feed, atom=atom) for item in items]
     return _finish(
         raws,
         title=markup.plain(_text(feed.get("title"))),
@@ -85,7 +85,7 @@ def _not_a_feed(body: bytes, start: bytes, url: str) -> FeedError:
     )
 
 
-def _raw_xml(item: Any, feed: Any) -> Raw:
+def _raw_xml(item: Any, feed: Any, *, atom: bool) -> Raw:
     html, summary = _bodies(item)
     title = item.get("title_detail") or {}
     return Raw(
@@ -95,7 +95,8 @@ def _raw_xml(item: Any, feed: Any) -> Raw:
         link=_text(item.get("link")) or _alternate(item),
         html=html,
         summary=summary,
-        authors=_names(item) or _names(feed),
+        # RFC 4287 §4.2.1; the authors of an RSS channel are its webmasters.
+        authors=_names(item, atom=atom) or (_names(feed, atom=True) if atom else []),
         published_at=_moment(item),
         topics=[_text(tag.get("term")) for tag in item.get("tags") or []],
         language=_text((item.get("title_detail") or {}).get("language")),
@@ -124,10 +125,13 @@ def _alternate(item: Any) -> str:
     return _text(pages[0].href) if pages else ""
 
 
-def _names(source: Any) -> list[str]:
+def _names(source: Any, *, atom: bool) -> list[str]:
     people = source.get("authors") or []
     named = [_text(person.get("name")) for person in people if person]
-    return [name for name in named if name] or [_text(source.get("author"))]
+    whole = _text(source.get("author"))
+    if "@" in whole and not atom:  # feedparser knows few kinds of address
+        named = [whole]
+    return [name for name in named or [whole] if name]
 
 
 def _moment(item: Any) -> datetime | None:

@@ -22,6 +22,7 @@ from newsletter.posts.entries import (
 
 MADE_UP_TITLE_CHARACTERS = 80
 MAX_AUTHORS = 3
+_EMAIL = re.compile(r"[^\s()<>,@]*@[^\s()<>,]*")
 _NO_TOPIC = frozenset({"uncategorized", "uncategorised", "okategoriserade", "allmänt"})
 
 # What WordPress adds below a post: "Inlägget … dök först upp på …".
@@ -150,12 +151,12 @@ def _guid(guid: str) -> str:
 
 
 def _author(authors: list[str]) -> str:
-    """Return the names; a bare e-mail address is not a name to be published."""
+    """Return the names; an e-mail address beside or for one is not to be published."""
+    bare = (_EMAIL.sub("", markup.plain(name)) for name in authors)
     names = _distinct(
-        one_line(markup.plain(name), MAX_NAME_CHARACTERS) for name in authors
+        one_line(name.strip(" ()<>,"), MAX_NAME_CHARACTERS) for name in bare
     )
-    shown = [name for name in names if "@" not in name][:MAX_AUTHORS]
-    return one_line(", ".join(shown), MAX_NAME_CHARACTERS)
+    return one_line(", ".join(names[:MAX_AUTHORS]), MAX_NAME_CHARACTERS)
 
 
 def _topics(topics: list[str]) -> tuple[str, ...]:
@@ -173,4 +174,8 @@ def _language(code: str) -> str:
 
 
 def _distinct(names: Iterable[str]) -> list[str]:
-    return list({name.casefold(): name for name in names if name}.values())
+    found: dict[str, str] = {}
+    for name in names:
+        if name:
+            found.setdefault(name.casefold(), name)
+    return list(found.values())

@@ -308,8 +308,8 @@ def _check_headers(letter: Letter, frozen: Frozen) -> None:
         == headers.safe_text(letter.subject, headers.SUBJECT_LIMIT)
         and len(sender) == 1
         and sender[0].addr_spec == headers.checked_address(letter.from_email)
-        and sender[0].display_name
-        == headers.safe_text(letter.from_name, headers.NAME_LIMIT)
+        and _solid(sender[0].display_name)
+        == _solid(headers.safe_text(letter.from_name, headers.NAME_LIMIT))
         and all("\n" not in value and "\r" not in value for value in seen.values())
     )
     if not held:
@@ -317,6 +317,11 @@ def _check_headers(letter: Letter, frozen: Frozen) -> None:
             N_("The subject or the sender's name cannot stand in a mail's header."),
             field="subject",
         )
+
+
+def _solid(text: str) -> str:
+    """Drop spaces: Python's parser leaves one between encoded words of a name."""
+    return "".join(text.split())
 
 
 def _unfolded(block: bytes) -> list[bytes]:

@@ -57,6 +57,7 @@ def create(session: Session, slug: str, **values: Any) -> Newsletter:
             N_("There is already a newsletter at %(slug)s. Choose another."), slug=slug
         )
     newsletter = Newsletter(slug=slug)
+    values.setdefault("language", "sv")
     values.setdefault("rhythms", list(rhythms.DEFAULT_CHOICE))
     values.setdefault("languages", list(i18n.available()))
     change(newsletter, **values)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Dialog, Page, expect
 from sqlalchemy import select
 
 from newsletter import editors
@@ -105,6 +105,11 @@ def settle(database: Database, issue_id: int, *states: str) -> None:
 def shown(page: Page) -> Any:
     """Return the frame that shows the mail now."""
     return page.frame_locator("[data-frames] iframe:not(.is-waiting)")
+
+
+def refuse(dialog: Dialog, heard: list[str]) -> None:
+    heard.append(dialog.type)
+    dialog.dismiss()
 
 
 def path(live: Live, rest: str) -> str:
@@ -208,7 +213,7 @@ def test_unsaved_words_are_not_thrown_away_by_leaving(
     live: Live, desk: Page, issue_id: int
 ) -> None:
     asked: list[str] = []
-    desk.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.dismiss()))
+    desk.on("dialog", lambda dialog: refuse(dialog, asked))
     desk.goto(path(live, f"issues/{issue_id}/"))
     desk.get_by_label("Inledning").fill("Skrivet men inte sparat")
     desk.get_by_role("link", name="Inlägg", exact=True).click()
@@ -315,7 +320,7 @@ def test_what_strangers_wrote_never_runs(
         issue = session.get_one(Issue, issue_id)
         issue.opening = issue.preview_text = HOSTILE[:280]
     alarms: list[str] = []
-    open_desk.on("dialog", lambda d: (alarms.append(d.message), d.dismiss()))
+    open_desk.on("dialog", lambda dialog: refuse(dialog, alarms))
     open_desk.goto(path(live, place.format(issue=issue_id)))
     field = "Inledning" if "issues" in place else "Ingress"
     open_desk.get_by_label(field, exact=True).fill(HOSTILE)

@@ -47,6 +47,7 @@ class Teaser:
     day: str
     excerpt: str
     author: str
+    byline: str
 
 
 def confirmation(
@@ -138,13 +139,15 @@ def _teaser(
     settings: Settings, newsletter: Newsletter, post: Post, words: Language
 ) -> Teaser:
     author = post.author
-    byline = [author.shown_name, author.byline] if author else []
     return Teaser(
         title=post.title,
-        url=post.link or links.post_url(settings, newsletter.slug, post.id),
+        url=post.link
+        if post.link.startswith(("https://", "http://"))
+        else links.post_url(settings, newsletter.slug, post.id),
         day=words.day(post.published_at, newsletter.timezone),
         excerpt=post.excerpt,
-        author=", ".join(part for part in byline if part),
+        author=author.shown_name if author else "",
+        byline=author.byline if author else "",
     )
 
 

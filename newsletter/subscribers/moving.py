@@ -29,6 +29,7 @@ from newsletter.subscribers.addresses import (
     read_address,
 )
 from newsletter.subscribers.consent import Origin
+from newsletter.subscribers.payloads import fields
 
 # Who stays when two subscriptions to one newsletter become one.
 PRECEDENCE = (
@@ -110,13 +111,15 @@ def look_at_address_change(
     session: Session, settings: Settings, token: str
 ) -> AddressView:
     """Tell what a link to a new address would do. Changes nothing."""
+    expired = False
     try:
-        payload, expired = links.read(settings, links.ADDRESS, token).payload, False
-    except ExpiredLink as error:
-        payload, expired = error.payload, True
+        try:
+            payload: Any = links.read(settings, links.ADDRESS, token).payload
+        except ExpiredLink as error:
+            payload, expired = error.payload, True
+        request = _read(payload)
     except InvalidLink:
         return AddressView(None, "", "invalid")
-    request = _read(payload)
     subscription = session.get(Subscription, request.subscription_id)
     if subscription is None:
         return AddressView(None, request.email, "void")
@@ -213,9 +216,7 @@ def _is_closed(
 
 
 def _read(payload: Any) -> _Request:
-    if not (isinstance(payload, list) and len(payload) == 4):
-        raise InvalidLink(N_("This link does not work."))
-    return _Request(*payload)
+    return _Request(*fields(payload, int, str, str, str))
 
 
 def _is_done(subscription: Subscription, email: str) -> bool:

@@ -29,6 +29,7 @@ from newsletter.models import (
 )
 from newsletter.subscribers import choices, gate, letters, suppression
 from newsletter.subscribers.addresses import mailbox_hash, read_address
+from newsletter.subscribers.payloads import fields
 from newsletter.subscribers.purge import delete_subscriptions, delete_test_mails
 
 # Columns that `everything_about` leaves out, and why. All others are handed over, so
@@ -69,10 +70,9 @@ def look_at_link(
     Raises ExpiredLink or InvalidLink.
     """
     payload = links.read(settings, purpose, token).payload
-    if isinstance(payload, list) and len(payload) == 2:
-        subscription = session.get(Subscription, payload[0])
-        if subscription is not None and _payload(subscription) == payload:
-            return subscription
+    subscription = session.get(Subscription, fields(payload, int, str)[0])
+    if subscription is not None and _payload(subscription) == payload:
+        return subscription
     raise InvalidLink(N_("There is nothing about you here any more."))
 
 

@@ -44,6 +44,7 @@ from newsletter.subscribers.addresses import (
     read_address,
 )
 from newsletter.subscribers.consent import Origin as Origin
+from newsletter.subscribers.payloads import fields
 from newsletter.subscribers.purge import delete_subscriptions
 
 UNCONFIRMED_DAYS = 7
@@ -111,13 +112,15 @@ def look_at_confirmation(
     session: Session, settings: Settings, token: str, *, now: datetime
 ) -> ConfirmationView:
     """Tell what a confirmation link would do. Changes nothing."""
+    expired = False
     try:
-        payload, expired = links.read(settings, links.CONFIRM, token).payload, False
-    except ExpiredLink as error:
-        payload, expired = error.payload, True
+        try:
+            payload: Any = links.read(settings, links.CONFIRM, token).payload
+        except ExpiredLink as error:
+            payload, expired = error.payload, True
+        subscription = _of_payload(session, payload)
     except InvalidLink:
         return ConfirmationView(None, None, "invalid")
-    subscription = _of_payload(session, payload)
     if subscription is None:
         return ConfirmationView(None, None, "expired" if expired else "void")
     state: State = "void"
@@ -495,20 +498,17 @@ def _confirmed_elsewhere(session: Session, subscription: Subscription) -> Subscr
 
 
 def _of_payload(session: Session, payload: Any) -> Subscription | None:
-    if not (isinstance(payload, list) and len(payload) == 3):
-        return None
-    subscription = session.get(Subscription, payload[0])
+    number, _, fingerprint = fields(payload, int, int, str)
+    subscription = session.get(Subscription, number)
     if subscription is None:
         return None
-    same = subscription.subscriber.address_hash.startswith(str(payload[2]))
+    same = subscription.subscriber.address_hash.startswith(fingerprint)
     return subscription if same else None
 
 
 def _hash_to_forget(settings: Settings, token: str) -> str:
-    payload = links.read(settings, links.NEVER, token).payload
-    if not (isinstance(payload, list) and len(payload) == 1):
-        raise InvalidLink(N_("This link does not work."))
-    return str(payload[0])
+    (hashed,) = fields(links.read(settings, links.NEVER, token).payload, str)
+    return str(hashed)
 
 
 def _occasion(newsletter: Newsletter) -> str:

@@ -71,8 +71,7 @@ def test_every_state_takes_the_same_time(
             taken[state].append(ask(email, number))
             number += 1
     medians = {state: statistics.median(times) for state, times in taken.items()}
-    # What a stranger on the network could tell apart drowns in far less noise than this,
-    # and no address answers more than three times a day.
+    # A network's noise drowns this, and no address answers three times a day.
     assert max(medians.values()) < 1.5 * min(medians.values()), medians
 
 

@@ -26,6 +26,8 @@ RESERVED_SLUGS = frozenset(
         *("favicon.ico", "healthz", "issues", "mailbox", "metrics", "never"),
         *("preferences", "robots.txt", "sitemap.xml", "static", "subscribe"),
         *("unsubscribe", "posts"),
+        # the second segment of the workspace's own pages
+        *("account", "invite", "login", "logout", "new"),
     }
 )
 

@@ -158,6 +158,15 @@ def accept_invitation(
     return editor
 
 
+def forget_second_factor(editor: Editor) -> None:
+    """Let an editor in with the password alone, until they set a factor up again."""
+    editor.tf_primary_method = None
+    editor.tf_totp_secret = None
+    editor.mf_recovery_codes = None
+    editor.webauthn = [key for key in editor.webauthn if key.usage != "secondary"]
+    editor.fs_uniquifier = links.new_token()
+
+
 def by_email(session: Session, email: str) -> Editor | None:
     """Return the editor with an address, however it is capitalised."""
     key = email.strip().lower()
@@ -175,28 +184,35 @@ def members(session: Session, newsletter: Newsletter | None = None) -> list[Memb
     return list(session.scalars(query))
 
 
+def member(session: Session, newsletter: Newsletter, membership_id: int) -> Membership:
+    """Return a membership of this newsletter. Raises NotFound.
+
+    One for all newsletters is not this one's to change.
+    """
+    membership = session.get(Membership, membership_id)
+    if membership is None or membership.newsletter_id != newsletter.id:
+        raise NotFound(N_("There is no such person here (any more)."))
+    return membership
+
+
 def change_role(
-    session: Session, newsletter: Newsletter, membership_id: int, role: Role
-) -> Membership:
-    """Change what someone may do for a newsletter. Raises NotFound or Conflict."""
-    membership = _member(session, newsletter, membership_id)
+    session: Session, newsletter: Newsletter, membership: Membership, role: Role
+) -> None:
+    """Change what someone may do for a newsletter. Raises Conflict."""
     if role is not Role.OWNER:
         _refuse_losing_the_last_owner(session, newsletter, membership)
     membership.name = role
     session.flush()
-    return membership
 
 
-def remove(session: Session, newsletter: Newsletter, membership_id: int) -> Editor:
-    """End someone's work with a newsletter. Raises NotFound or Conflict."""
-    membership = _member(session, newsletter, membership_id)
+def remove(session: Session, newsletter: Newsletter, membership: Membership) -> None:
+    """End someone's work with a newsletter. Raises Conflict."""
     _refuse_losing_the_last_owner(session, newsletter, membership)
     editor = membership.editor
     editor.roles.remove(membership)
     if not editor.roles:
         editor.invite_nonce = ""
     session.flush()
-    return editor
 
 
 def clean_name(name: str) -> str:
@@ -227,14 +243,6 @@ def _new_editor(
     )
     session.add(editor)
     return editor
-
-
-def _member(session: Session, newsletter: Newsletter, membership_id: int) -> Membership:
-    """Return a membership of this newsletter; those of all newsletters are not its."""
-    membership = session.get(Membership, membership_id)
-    if membership is None or membership.newsletter_id != newsletter.id:
-        raise NotFound(N_("There is no such person here (any more)."))
-    return membership
 
 
 def _refuse_losing_the_last_owner(

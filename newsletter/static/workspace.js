@@ -34,6 +34,11 @@ document.addEventListener("click", (event) => {
   if (opener) openDialog(opener.dataset.opens);
 });
 
+// On a narrow screen the navigation scrolls: bring the page one is on into view.
+document
+  .querySelector(".side [aria-current]")
+  ?.scrollIntoView({ block: "nearest", inline: "center", behavior: "instant" });
+
 const keysSwitch = document.getElementById("keys-on");
 if (keysSwitch) {
   keysSwitch.checked = keysOn();
@@ -64,8 +69,29 @@ function follow(part) {
 
 document.querySelectorAll("[data-follow]").forEach(follow);
 
-// A form with data-confirm asks once; its page says the same without JavaScript.
+// A pressed button shows that it was.
 document.addEventListener("submit", (event) => {
   const button = event.submitter;
   if (button) setTimeout(() => button.setAttribute("aria-busy", "true"));
 });
+
+// The sample beside the colour follows what is typed or picked; the server draws it.
+const accent = document.querySelector("[data-sample]");
+if (accent) {
+  const picker = document.getElementById("accent-picker");
+  const show = async () => {
+    if (!/^#[0-9a-f]{6}$/i.test(accent.value)) return;
+    picker.value = accent.value;
+    const query = new URLSearchParams({ accent: accent.value });
+    const answer = await fetch(`${accent.dataset.sample}?${query}`).catch(() => null);
+    if (!answer?.ok) return;
+    const drawn = new DOMParser().parseFromString(await answer.text(), "text/html");
+    document.getElementById("accent-shown").replaceWith(drawn.body.firstElementChild);
+  };
+  picker.hidden = false;
+  accent.addEventListener("input", show);
+  picker.addEventListener("change", () => {
+    accent.value = picker.value;
+    show();
+  });
+}

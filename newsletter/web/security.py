@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from flask import Flask, Request, Response, current_app, request
 from flask_wtf.csrf import CSRFError, CSRFProtect
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, SecurityError
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from newsletter.config import Settings, subkey
@@ -146,7 +146,8 @@ def _show_http_error(error: HTTPException) -> Response | tuple[str, int]:
         text = N_("The form had been open too long. Go back, reload it and try again.")
         return _page(400, words().gettext(text)), 400
     status = error.code or 500
-    if 300 <= status < 400:
+    # A host that is not ours gets no page of ours: it would hold no address that works.
+    if 300 <= status < 400 or isinstance(error, SecurityError):
         return error.get_response()  # type: ignore[return-value]
     text = HTTP_TEXTS.get(status, HTTP_TEXTS[400 if status < 500 else 500])
     return _page(status, words().gettext(text)), status

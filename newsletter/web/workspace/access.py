@@ -100,14 +100,17 @@ def writing(newsletter: Newsletter) -> Iterator[tuple[Session, Newsletter]]:
 def render(template: str, newsletter: Newsletter | None, /, **values: Any) -> str:
     """Render a page of the workspace: with its frame, and what the editor may do."""
     editor = this_editor()
+    may_own = _may(editor, newsletter, Role.OWNER)
+    shown = NAVIGATION if may_own else NAVIGATION[:-1]  # settings are the owners'
     return rendering.render(
         template,
         editor=editor,
         newsletter=newsletter,
-        navigation=NAVIGATION,
+        navigation=shown,
         may_edit=_may(editor, newsletter, Role.EDITOR),
+        duration=rendering.words().duration,
         works_with_several=editors.works_with_several(editor),
-        may_own=_may(editor, newsletter, Role.OWNER),
+        may_own=may_own,
         **values,
     )
 

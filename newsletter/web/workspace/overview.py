@@ -1,15 +1,34 @@
 """The first page of the workspace: what comes next, and what needs a person."""
 
+from datetime import datetime, timedelta
+
 import flask
-from flask import Blueprint
+from flask import Blueprint, request
+from sqlalchemy import select
 from werkzeug.wrappers import Response
 
-from newsletter import editors
-from newsletter.db import db
-from newsletter.models import Editor, Newsletter, Role
-from newsletter.web.workspace.access import needs, needs_login, render
+from newsletter import editors, i18n, newsletters
+from newsletter.db import db, transaction, utcnow
+from newsletter.digests import drafts, editions, status
+from newsletter.errors import Forbidden, InkorgError
+from newsletter.models import Editor, Issue, IssueState, Newsletter, Role
+from newsletter.subscribers import directory
+from newsletter.web import rendering
+from newsletter.web.security import status_of
+from newsletter.web.workspace import attention, charts, issue_form
+from newsletter.web.workspace.access import (
+    needs,
+    needs_login,
+    render,
+    this_editor,
+)
+from newsletter.web.workspace.sending import STATE_COLOURS, STATE_WORDS, UNDER_WAY
 
 bp = Blueprint("overview", __name__)
+
+MONTH = timedelta(days=30)
+YEAR = timedelta(days=365)
+POSTS_SHOWN = 6
 
 
 @bp.get("/editor/")
@@ -17,14 +36,158 @@ bp = Blueprint("overview", __name__)
 def start(editor: Editor) -> Response | str:
     """List the editor's newsletters, or go to the only one."""
     found = editors.newsletters_of(db.session(), editor)
-    may_create = editors.may_create(editor)
-    if len(found) == 1:
+    if len(found) == 1 and "all" not in request.args:
         return flask.redirect(flask.url_for("overview.show", slug=found[0].slug))
-    return render("editor/start.html", None, newsletters=found, may_create=may_create)
+    return render(
+        "editor/start.html",
+        None,
+        newsletters=found,
+        may_create=editors.may_create(editor),
+    )
+
+
+@bp.get("/editor/new")
+@needs_login
+def new(editor: Editor) -> str:
+    """Show the form of a new newsletter."""
+    return _new_page(editor)
+
+
+@bp.post("/editor/new")
+@needs_login
+def create(editor: Editor) -> Response | tuple[str, int]:
+    """Create a newsletter; its settings hold the rest."""
+    if not editors.may_create(editor):
+        raise Forbidden
+    names = ("title", "from_name", "from_email", "language", "postal_address")
+    slug = request.form.get("slug", "").strip()
+    try:
+        with transaction() as session:
+            values = {name: request.form.get(name, "") for name in names}
+            newsletters.create(session, slug, publisher=values["from_name"], **values)
+    except InkorgError as error:
+        return _new_page(editor, error), status_of(error)
+    return flask.redirect(flask.url_for("overview.show", slug=slug))
 
 
 @bp.get("/editor/<slug>/")
 @needs(Role.VIEWER)
 def show(newsletter: Newsletter) -> str:
     """Show how things stand."""
-    return render("editor/overview.html", newsletter)
+    session, now = db.session(), utcnow()
+    counts = directory.counts(session, newsletter)
+    editor = this_editor()
+    return render(
+        "editor/overview.html",
+        newsletter,
+        **_next(newsletter),
+        under_way=_under_way(newsletter, now),
+        last=_last(newsletter, now),
+        counts=counts,
+        line=_line(newsletter, counts.readers, now),
+        lately=_lately(newsletter, now),
+        attention=attention.find(
+            session,
+            newsletter,
+            editor,
+            rendering.words(),
+            may_own=editors.may(editor, newsletter, Role.OWNER),
+            now=now,
+        ),
+        STATE_WORDS=STATE_WORDS,
+        STATE_COLOURS=STATE_COLOURS,
+    )
+
+
+@bp.get("/editor/<slug>/now")
+@needs(Role.VIEWER)
+def under_way(newsletter: Newsletter) -> str:
+    """Show only what is being sent; the page fetches it while that goes on."""
+    return render(
+        "editor/_now.html", newsletter, under_way=_under_way(newsletter, utcnow())
+    )
+
+
+def _new_page(editor: Editor, error: InkorgError | None = None) -> str:
+    if not editors.may_create(editor):
+        raise Forbidden
+    return render(
+        "editor/new.html",
+        None,
+        form=request.form,
+        field=getattr(error, "field", ""),
+        error=rendering.words().error(error) if error else "",
+        languages=[(code, i18n.language(code).name) for code in i18n.available()],
+    )
+
+
+def _next(newsletter: Newsletter) -> dict[str, object]:
+    """Return the issue that is being prepared, or what a new one would hold."""
+    session = db.session()
+    issue = session.scalar(
+        select(Issue)
+        .where(Issue.newsletter_id == newsletter.id, Issue.state.in_(drafts.EDITABLE))
+        .order_by(Issue.scheduled_at.is_(None), Issue.scheduled_at, Issue.id.desc())
+        .limit(1)
+    )
+    if issue is not None:
+        return {
+            "issue": issue,
+            "issue_subject": issue_form.subject_of(issue, newsletter),
+            "posts": [entry.post for entry in issue.posts if not entry.hidden][
+                :POSTS_SHOWN
+            ],
+            "readers": editions.audience_count(session, issue),
+        }
+    return {"issue": None, **attention.new_posts(session, newsletter, POSTS_SHOWN)}
+
+
+def _under_way(newsletter: Newsletter, now: datetime) -> list[dict[str, object]]:
+    session = db.session()
+    query = (
+        select(Issue)
+        .where(Issue.newsletter_id == newsletter.id, Issue.state.in_(UNDER_WAY))
+        .order_by(Issue.id)
+    )
+    return [
+        {
+            "issue": issue,
+            "subject": issue_form.subject_of(issue, newsletter),
+            **status.status(session, issue, now=now),
+        }
+        for issue in session.scalars(query)
+    ]
+
+
+def _last(newsletter: Newsletter, now: datetime) -> dict[str, object] | None:
+    session = db.session()
+    issue = session.scalar(
+        select(Issue)
+        .where(Issue.newsletter_id == newsletter.id, Issue.state == IssueState.SENT)
+        .order_by(Issue.number.desc())
+        .limit(1)
+    )
+    if issue is None:
+        return None
+    return {
+        "issue": issue,
+        "subject": issue_form.subject_of(issue, newsletter),
+        **status.status(session, issue, now=now),
+    }
+
+
+def _line(newsletter: Newsletter, readers: int, now: datetime) -> charts.Line | None:
+    young = now - newsletter.created_at < 2 * MONTH
+    steps = directory.growth(
+        db.session(),
+        newsletter,
+        since=now - (MONTH if young else YEAR),
+        until=now,
+        by="day" if young else "month",
+    )
+    return charts.readers_over_time(steps, readers)
+
+
+def _lately(newsletter: Newsletter, now: datetime) -> int:
+    steps = directory.growth(db.session(), newsletter, since=now - MONTH, until=now)
+    return sum(step.net for step in steps)

@@ -1,0 +1,152 @@
+"""What needs a person just now, most pressing first; and what is new to send."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from flask import url_for
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from newsletter.digests import drafts
+from newsletter.i18n import Language
+from newsletter.models import (
+    Editor,
+    Feed,
+    Newsletter,
+    Post,
+    PostState,
+    RelayHealth,
+    Worker,
+)
+
+WORKER_SILENT = timedelta(minutes=2)
+
+
+@dataclass(frozen=True, slots=True)
+class Matter:
+    """Something to see to: a sentence, and where to do something about it."""
+
+    text: str
+    url: str = ""
+    action: str = ""
+
+
+def find(
+    session: Session,
+    newsletter: Newsletter,
+    editor: Editor,
+    words: Language,
+    *,
+    may_own: bool,
+    now: datetime,
+) -> list[Matter]:
+    """Return what needs a person. Empty is the good news."""
+    return [
+        *_about_sending(session, words, now),
+        *_about_held_posts(session, newsletter, words),
+        *_about_feeds(session, newsletter, words),
+        *(_about_settings(newsletter, words) if may_own else ()),
+        *_about_editor(editor, words),
+    ]
+
+
+def new_posts(
+    session: Session, newsletter: Newsletter, limit: int
+) -> dict[str, object]:
+    """Return the posts since the last issue, some of them and their number."""
+    last = drafts.last_gone_out(session, newsletter)
+    after = last.last_position if last else 0
+    where = (
+        Post.newsletter_id == newsletter.id,
+        Post.state == PostState.PUBLISHED,
+        Post.position > after,
+    )
+    some = select(Post).where(*where).order_by(Post.position.desc()).limit(limit)
+    any_post = select(Post.id).where(Post.newsletter_id == newsletter.id).limit(1)
+    return {
+        "posts": list(session.scalars(some)),
+        "new_count": session.scalar(select(func.count(Post.id)).where(*where)) or 0,
+        "any_posts": session.scalar(any_post) is not None,
+    }
+
+
+def _about_sending(
+    session: Session, words: Language, now: datetime
+) -> Iterator[Matter]:
+    query = select(RelayHealth).where(RelayHealth.blocked_until > now)
+    for relay in session.scalars(query):
+        yield Matter(
+            words.gettext(
+                "The relay %(name)s takes no mail just now: %(reason)s",
+                name=relay.name,
+                reason=words.gettext(relay.reason),
+            )
+        )
+    seen = session.scalar(select(func.max(Worker.seen_at)))
+    if seen is None or now - seen > WORKER_SILENT:
+        yield Matter(
+            words.gettext(
+                "No worker is running, so no mail leaves. Whoever looks after the"
+                " server starts one with the command “work”."
+            )
+        )
+
+
+def _about_held_posts(
+    session: Session, newsletter: Newsletter, words: Language
+) -> Iterator[Matter]:
+    query = select(func.count(Post.id)).where(
+        Post.newsletter_id == newsletter.id, Post.state == PostState.HELD
+    )
+    if held := session.scalar(query):
+        yield Matter(
+            words.ngettext(
+                "%(num)s post from the feed waits for your yes.",
+                "%(num)s posts from the feed wait for your yes.",
+                held,
+            ),
+            url_for("posts.index", slug=newsletter.slug, state="held"),
+            words.gettext("Look through"),
+        )
+
+
+def _about_feeds(
+    session: Session, newsletter: Newsletter, words: Language
+) -> Iterator[Matter]:
+    query = select(Feed).where(
+        Feed.newsletter_id == newsletter.id, Feed.failing_since.is_not(None)
+    )
+    for feed in session.scalars(query):
+        if feed.failing_since is not None:
+            yield Matter(
+                words.gettext(
+                    "The feed %(url)s has not answered since %(day)s: %(error)s",
+                    url=feed.url,
+                    day=words.day(feed.failing_since, newsletter.timezone),
+                    error=words.gettext(feed.error),
+                ),
+                url_for("settings.show", slug=newsletter.slug, _anchor="feeds"),
+                words.gettext("Open"),
+            )
+
+
+def _about_settings(newsletter: Newsletter, words: Language) -> Iterator[Matter]:
+    if not newsletter.postal_address:
+        yield Matter(
+            words.gettext(
+                "The postal address is missing. The law in many countries wants it in"
+                " every mail."
+            ),
+            url_for("settings.show", slug=newsletter.slug, _anchor="behind"),
+            words.gettext("Write it"),
+        )
+
+
+def _about_editor(editor: Editor, words: Language) -> Iterator[Matter]:
+    if not editor.password and not editor.webauthn:
+        yield Matter(
+            words.gettext("You have no password yet, so next time you cannot log in."),
+            url_for("account.show"),
+            words.gettext("Choose one"),
+        )

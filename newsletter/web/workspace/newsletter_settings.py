@@ -1,0 +1,170 @@
+"""The settings of a newsletter, one page of it; feeds beside them."""
+
+import re
+from typing import Any
+
+import flask
+from flask import Blueprint, request
+from werkzeug.wrappers import Response
+
+from newsletter import colours, i18n, newsletters, rhythms
+from newsletter.db import db, utcnow
+from newsletter.errors import N_, InkorgError, InvalidInput
+from newsletter.models import Newsletter, Role
+from newsletter.posts import sources
+from newsletter.web import rendering
+from newsletter.web.security import status_of
+from newsletter.web.workspace import timezones
+from newsletter.web.workspace.access import needs, render, say, writing
+
+bp = Blueprint("settings", __name__)
+
+LINES = (
+    *("title", "tagline", "from_name", "from_email", "reply_to", "publisher"),
+    *("about", "postal_address", "phone", "contact_email", "website", "privacy"),
+    *("accent", "language", "timezone", "default_rhythm"),
+)
+SWITCHES = ("record_network", "public_archive", "hold_unknown")
+COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
+SOCIAL_ROWS = 4
+# What can be ticked; a newsletter's own other ones (made with the command) stay.
+RHYTHMS = (
+    "each",
+    "daily@08:00",
+    *(f"weekly:{day}@08:00" for day in ("mon", "wed", "fri")),
+    *("monthly:first-mon@08:00", "monthly:last-fri@08:00", "monthly:1@08:00"),
+)
+
+
+@bp.get("/editor/<slug>/settings/")
+@needs(Role.OWNER)
+def show(newsletter: Newsletter) -> str:
+    """Show the settings."""
+    values = {name: getattr(newsletter, name) for name in LINES}
+    return _page(newsletter, values)
+
+
+@bp.post("/editor/<slug>/settings/")
+@needs(Role.OWNER)
+def save(newsletter: Newsletter) -> Response | tuple[str, int]:
+    """Save the settings, all or none."""
+    try:
+        values = _typed()
+        with writing(newsletter) as (_session, here):
+            newsletters.change(here, **values)
+    except InkorgError as error:
+        typed = {name: request.form.get(name, "") for name in LINES}
+        return _page(newsletter, typed, error), status_of(error)
+    say(N_("The settings are saved."))
+    return _back(newsletter)
+
+
+@bp.get("/editor/<slug>/settings/accent")
+@needs(Role.OWNER)
+def accent_sample(newsletter: Newsletter) -> str:
+    """Draw a colour as readers would see it, while it is being chosen."""
+    chosen = _safe_accent(request.args.get("accent", ""))
+    return render("editor/_accent.html", newsletter, accent=colours.accent(chosen))
+
+
+@bp.post("/editor/<slug>/settings/feeds")
+@needs(Role.OWNER)
+def add_feed(newsletter: Newsletter) -> Response:
+    """Add a feed; the clock fetches it within a minute."""
+    try:
+        with writing(newsletter) as (session, here):
+            sources.add_feed(session, here, request.form.get("url", ""))
+        say(N_("The feed is added. Its posts come within a minute or so."))
+    except InkorgError as error:
+        say(error.message, "bad", **error.values)
+    return _back(newsletter, "feeds")
+
+
+@bp.post("/editor/<slug>/settings/feeds/<int:feed_id>/remove")
+@needs(Role.OWNER)
+def remove_feed(newsletter: Newsletter, feed_id: int) -> Response:
+    """Remove a feed; its posts stay."""
+    with writing(newsletter) as (session, here):
+        sources.remove_feed(session, sources.find(session, here, feed_id))
+    say(N_("The feed is removed. The posts it brought stay."))
+    return _back(newsletter, "feeds")
+
+
+def _typed() -> dict[str, Any]:
+    form = request.form
+    values: dict[str, Any] = {name: form.get(name, "") for name in LINES}
+    values |= {name: name in form for name in SWITCHES}
+    values["languages"] = form.getlist("languages")
+    values["rhythms"] = form.getlist("rhythms")
+    if values["default_rhythm"] not in values["rhythms"]:
+        values["rhythms"] = [*values["rhythms"], values["default_rhythm"]]
+    values["social"] = [
+        {"name": name.strip(), "url": url.strip()}
+        for name, url in zip(
+            form.getlist("social_name"), form.getlist("social_url"), strict=False
+        )
+        if name.strip() or url.strip()
+    ]
+    number = form.get("posts_on_page", "10")
+    if not number.isdecimal() or len(number) > 4:
+        raise InvalidInput(N_("Write a number."), field="posts_on_page")
+    values["posts_on_page"] = int(number)
+    return values
+
+
+def _page(
+    newsletter: Newsletter, values: dict[str, Any], error: InkorgError | None = None
+) -> str:
+    words = rendering.words()
+    field = getattr(error, "field", "")
+    offered = list(dict.fromkeys([*RHYTHMS, *newsletter.rhythms]))
+    retyped = error is not None
+    return render(
+        "editor/settings.html",
+        newsletter,
+        values=values,
+        switches={
+            name: name in request.form if retyped else getattr(newsletter, name)
+            for name in SWITCHES
+        },
+        posts_on_page=request.form.get("posts_on_page", newsletter.posts_on_page),
+        chosen_languages=request.form.getlist("languages")
+        if retyped
+        else newsletter.languages,
+        chosen_rhythms=request.form.getlist("rhythms")
+        if retyped
+        else newsletter.rhythms,
+        all_languages=[(code, i18n.language(code).name) for code in i18n.available()],
+        all_rhythms=[(text, rhythms.describe(text, words)) for text in offered],
+        all_zones=timezones.names(newsletter.timezone),
+        social=_social(newsletter, retyped=retyped),
+        accent=colours.accent(_safe_accent(values["accent"])),
+        feeds=sources.feeds(db.session(), newsletter),
+        now=utcnow(),
+        field="default_rhythm" if field == "rhythm" else field,
+        error=words.error(error) if error else "",
+    )
+
+
+def _social(newsletter: Newsletter, *, retyped: bool) -> list[dict[str, str]]:
+    rows = list(newsletter.social)
+    if retyped:
+        pairs = zip(
+            request.form.getlist("social_name"),
+            request.form.getlist("social_url"),
+            strict=False,
+        )
+        rows = [{"name": name, "url": url} for name, url in pairs]
+    rows = [row for row in rows if row.get("name") or row.get("url")]
+    empty = {"name": "", "url": ""}
+    return rows + [empty] * max(1, SOCIAL_ROWS - len(rows))
+
+
+def _safe_accent(text: str) -> str:
+    return text if COLOUR.fullmatch(text) else "#8b2e24"
+
+
+def _back(newsletter: Newsletter, anchor: str = "") -> Response:
+    return flask.redirect(
+        flask.url_for("settings.show", slug=newsletter.slug, _anchor=anchor or None)
+    )

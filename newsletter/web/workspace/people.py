@@ -1,0 +1,107 @@
+"""Who works with a newsletter: list, invite, change what they may, let go."""
+
+import flask
+from flask import Blueprint, request
+from werkzeug.wrappers import Response
+
+from newsletter import editors
+from newsletter.db import db, utcnow
+from newsletter.errors import N_, InkorgError, InvalidInput
+from newsletter.models import Newsletter, Role
+from newsletter.subscribers import addresses
+from newsletter.web import editor_mail, rendering
+from newsletter.web.security import current_settings, status_of
+from newsletter.web.workspace.access import needs, render, say, this_editor, writing
+
+bp = Blueprint("people", __name__)
+
+ROLE_WORDS = {
+    Role.OWNER: N_("Owner"),
+    Role.EDITOR: N_("Editor"),
+    Role.VIEWER: N_("Viewer"),
+}
+ROLE_HINTS = {
+    Role.OWNER: N_("Everything, also settings, people and erasing."),
+    Role.EDITOR: N_("Posts, issues and subscribers."),
+    Role.VIEWER: N_("Looks at figures, posts and issues; sees no addresses."),
+}
+
+
+@bp.get("/editor/<slug>/settings/people/")
+@needs(Role.OWNER)
+def index(newsletter: Newsletter) -> str:
+    """List who works with the newsletter."""
+    return _page(newsletter)
+
+
+@bp.post("/editor/<slug>/settings/people/")
+@needs(Role.OWNER)
+def invite(newsletter: Newsletter) -> Response | tuple[str, int]:
+    """Give someone a role; the link goes to their address alone."""
+    settings = current_settings()
+    try:
+        role = _role()
+        address = addresses.read_address(request.form.get("email", ""), trial=True)
+        with writing(newsletter) as (session, here):
+            editor = editors.add(session, address.email, role, here, now=utcnow())
+            if editor.confirmed_at is None:
+                url = editors.new_link(session, settings, editor)
+            else:  # their account is theirs: a link that logs in is not ours to make
+                url = f"{settings.base_url}/editor/{here.slug}/"
+            editor_mail.queue_invitation(
+                session, settings, editor, here, url, now=utcnow()
+            )
+    except InkorgError as error:
+        return _page(newsletter, error), status_of(error)
+    say(N_("The invitation is on its way to %(email)s."), email=address.email)
+    return _back(newsletter)
+
+
+@bp.post("/editor/<slug>/settings/people/<int:membership_id>/role")
+@needs(Role.OWNER)
+def change(newsletter: Newsletter, membership_id: int) -> Response:
+    """Change what someone may do."""
+    with writing(newsletter) as (session, here):
+        membership = editors.member(session, here, membership_id)
+        editors.change_role(session, here, membership, _role())
+        email = membership.editor.email
+    say(N_("What %(email)s may do is changed."), email=email)
+    return _back(newsletter)
+
+
+@bp.post("/editor/<slug>/settings/people/<int:membership_id>/remove")
+@needs(Role.OWNER)
+def remove(newsletter: Newsletter, membership_id: int) -> Response:
+    """Let someone go. It takes effect with their next click."""
+    with writing(newsletter) as (session, here):
+        membership = editors.member(session, here, membership_id)
+        email = membership.editor.email
+        editors.remove(session, here, membership)
+    say(N_("%(email)s no longer works with this newsletter."), email=email)
+    if email == this_editor().email:
+        return flask.redirect(flask.url_for("overview.start"))
+    return _back(newsletter)
+
+
+def _role() -> Role:
+    text = request.form.get("role", "")
+    if text not in list(Role):
+        raise InvalidInput(N_("Choose what they may do."), field="role")
+    return Role(text)
+
+
+def _page(newsletter: Newsletter, error: InkorgError | None = None) -> str:
+    return render(
+        "editor/people.html",
+        newsletter,
+        members=editors.members(db.session(), newsletter),
+        error=rendering.words().error(error) if error else "",
+        email=request.form.get("email", ""),
+        chosen=request.form.get("role", Role.EDITOR.value),
+        ROLE_WORDS=ROLE_WORDS,
+        ROLE_HINTS=ROLE_HINTS,
+    )
+
+
+def _back(newsletter: Newsletter) -> Response:
+    return flask.redirect(flask.url_for("people.index", slug=newsletter.slug))

@@ -1,0 +1,191 @@
+"""One reader: their whole history, and what an editor can do for them."""
+
+import json
+
+import flask
+from flask import Blueprint, Response, request
+from sqlalchemy import select
+from werkzeug.wrappers import Response as AnyResponse
+
+from newsletter import i18n, rhythms
+from newsletter.db import db, utcnow
+from newsletter.errors import N_, Conflict
+from newsletter.models import (
+    DeliveryState,
+    Issue,
+    IssueState,
+    Newsletter,
+    Role,
+    Status,
+    Subscription,
+)
+from newsletter.subscribers import choices, directory, histories, rights, suppression
+from newsletter.web import rendering
+from newsletter.web.security import current_settings
+from newsletter.web.workspace.access import needs, render, say, this_editor, writing
+from newsletter.web.workspace.subscribers import STATUS_COLOURS, STATUS_WORDS
+
+bp = Blueprint("reader", __name__)
+
+ISSUES = 20
+GONE_OUT = (IssueState.SENDING, IssueState.PAUSED, IssueState.SENT)
+REASONS = {
+    suppression.LEFT: N_("They asked us, by phone or mail"),
+    suppression.NEVER: N_("They never want mail from us again"),
+    suppression.BOUNCED: N_("The address does not work"),
+    suppression.COMPLAINED: N_("They reported us for spam"),
+}
+WHY_STOPPED = {
+    **REASONS,
+    suppression.ERASED: N_("They had themselves erased"),
+}
+
+DELIVERY_WORDS = {
+    DeliveryState.QUEUED: N_("in line"),
+    DeliveryState.CLAIMED: N_("being handed over"),
+    DeliveryState.DEFERRED: N_("put off, tried again"),
+    DeliveryState.SENT: N_("taken by their mail server"),
+    DeliveryState.BOUNCED: N_("came back"),
+    DeliveryState.FAILED: N_("given up"),
+    DeliveryState.SKIPPED: N_("left out"),
+    DeliveryState.COMPLAINED: N_("marked as spam"),
+}
+
+
+@bp.get("/editor/<slug>/subscribers/<int:subscription_id>/")
+@needs(Role.EDITOR)
+def show(newsletter: Newsletter, subscription_id: int) -> str:
+    """Show everything about one reader, newest first."""
+    session = db.session()
+    found = _subscription(newsletter, subscription_id)
+    issues = session.scalars(
+        select(Issue)
+        .where(Issue.newsletter_id == newsletter.id, Issue.state.in_(GONE_OUT))
+        .order_by(Issue.number.desc())
+        .limit(ISSUES)
+    )
+    words = rendering.words()
+    return render(
+        "editor/reader.html",
+        newsletter,
+        reader=found,
+        history=histories.history(session, found),
+        why=[
+            (issue, histories.explain(session, found, issue, words=words))
+            for issue in issues
+        ],
+        rhythm=rhythms.describe(found.rhythm, words),
+        topics=_topics(newsletter, found),
+        stopped=sorted(
+            suppression.reasons(session, found.subscriber.address_hash, newsletter.id)
+        ),
+        language_name=i18n.language(found.language).name,
+        DELIVERY_WORDS=DELIVERY_WORDS,
+        REASONS=REASONS,
+        WHY_STOPPED=WHY_STOPPED,
+        STATUS_WORDS=STATUS_WORDS,
+        STATUS_COLOURS=STATUS_COLOURS,
+    )
+
+
+@bp.post("/editor/<slug>/subscribers/<int:subscription_id>/stop")
+@needs(Role.EDITOR)
+def stop(newsletter: Newsletter, subscription_id: int) -> AnyResponse:
+    """Stop this newsletter's mail to a reader."""
+    reason = request.form.get("reason", "")
+    if reason not in REASONS:
+        reason = suppression.LEFT
+    note = request.form.get("note", "").strip()[:500]
+    with writing(newsletter) as (session, here):
+        found = directory.subscription(session, here, subscription_id)
+        suppression.suppress(
+            session,
+            found.subscriber.address_hash,
+            reason=reason,
+            newsletter_id=here.id,
+            note=f"{this_editor().email}: {note}" if note else this_editor().email,
+            now=utcnow(),
+        )
+    say(N_("No more mail goes there, not even from an issue being sent now."))
+    return _back(newsletter, subscription_id)
+
+
+@bp.post("/editor/<slug>/subscribers/<int:subscription_id>/lift")
+@needs(Role.EDITOR)
+def lift(newsletter: Newsletter, subscription_id: int) -> AnyResponse:
+    """Let mail go to an address again. Only the reader's own word takes back a "never".
+
+    They come back as a reader when they sign up or are added and confirm anew.
+    """
+    with writing(newsletter) as (session, here):
+        found = directory.subscription(session, here, subscription_id)
+        address_hash = found.subscriber.address_hash
+        suppression.lift(session, address_hash, here.id)
+        if suppression.reasons(session, address_hash, here.id):
+            raise Conflict(
+                N_(
+                    "This person said never again. Only they can change that, by"
+                    " signing up anew."
+                )
+            )
+        if found.status is Status.SUPPRESSED:
+            found.status = Status.LEFT
+            found.left_at = utcnow()
+    say(N_("The stop is lifted. Add the address by hand to ask them to confirm again."))
+    return _back(newsletter, subscription_id)
+
+
+@bp.post("/editor/<slug>/subscribers/<int:subscription_id>/data")
+@needs(Role.EDITOR)
+def data(newsletter: Newsletter, subscription_id: int) -> Response:
+    """Hand over everything known about a person, for a request under the GDPR."""
+    found = _subscription(newsletter, subscription_id)
+    facts = rights.everything_about(db.session(), current_settings(), found.subscriber)
+    return Response(
+        json.dumps(facts, ensure_ascii=False, indent=2, default=str),
+        mimetype="application/json",
+        headers={
+            "Content-Disposition": f'attachment; filename="reader-{found.id}.json"',
+            "Cache-Control": "no-store",
+        },
+    )
+
+
+@bp.get("/editor/<slug>/subscribers/<int:subscription_id>/erase")
+@needs(Role.OWNER)
+def ask_erase(newsletter: Newsletter, subscription_id: int) -> str:
+    """Say what erasing does, and ask."""
+    found = _subscription(newsletter, subscription_id)
+    return render("editor/reader_erase.html", newsletter, reader=found)
+
+
+@bp.post("/editor/<slug>/subscribers/<int:subscription_id>/erase")
+@needs(Role.OWNER)
+def erase(newsletter: Newsletter, subscription_id: int) -> AnyResponse:
+    """Erase a person."""
+    with writing(newsletter) as (session, here):
+        found = directory.subscription(session, here, subscription_id)
+        rights.erase_subscriber(session, found.subscriber, now=utcnow())
+    say(N_("Everything about them is erased; only a keyed hash keeps mail away."))
+    return flask.redirect(flask.url_for("subscribers.index", slug=newsletter.slug))
+
+
+def _subscription(newsletter: Newsletter, subscription_id: int) -> Subscription:
+    return directory.subscription(db.session(), newsletter, min(subscription_id, 2**31))
+
+
+def _topics(newsletter: Newsletter, found: Subscription) -> list[str] | None:
+    """Return the names of the topics a reader chose; None is all."""
+    chosen = choices.chosen_topics(db.session(), found)
+    if chosen is None:
+        return None
+    offered = choices.offered_topics(db.session(), newsletter)
+    return [topic.name for topic in offered if topic.slug in chosen]
+
+
+def _back(newsletter: Newsletter, subscription_id: int) -> AnyResponse:
+    return flask.redirect(
+        flask.url_for(
+            "reader.show", slug=newsletter.slug, subscription_id=subscription_id
+        )
+    )

@@ -93,11 +93,11 @@ def addresses(
     return found
 
 
-def contents(database: Database) -> dict[str, list[tuple[Any, ...]]]:
+def contents(database: Database) -> dict[str, list[str]]:
     """Return every row of every table."""
     with database.reading() as session:
         return {
-            table.name: sorted(map(repr, session.execute(select(table))))  # type: ignore[misc]
+            table.name: sorted(repr(row) for row in session.execute(select(table)))
             for table in Base.metadata.sorted_tables
         }
 

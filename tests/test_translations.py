@@ -58,7 +58,7 @@ def catalogue(code: str) -> dict[str, tuple[str, ...]]:
                 if message.id:
                     one = message.id if isinstance(message.id, str) else message.id[0]
                     text = message.string
-                    found[one] = (text,) if isinstance(text, str) else tuple(text)
+                    found[one] = (text,) if isinstance(text, str) else tuple(text or ())
     return found
 
 

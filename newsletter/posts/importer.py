@@ -174,15 +174,15 @@ class _Run:
 
     def take_back(self, feed: Feed, parsed: Parsed) -> int:
         """Withdraw recent posts that the blog has deleted: they drop out of digests."""
-        dates = [entry.published_at for entry in parsed.entries if entry.published_at]
-        if not parsed.whole or not dates or len(dates) < len(parsed.entries):
+        oldest = _oldest_of_all_newer(parsed)
+        if oldest is None:
             return 0
         gone = self.session.scalars(
             select(Post).where(
                 Post.feed_id == feed.id,
                 Post.state.in_((PostState.PUBLISHED, PostState.HELD)),
                 Post.edited.is_(False),
-                Post.published_at > min(dates),
+                Post.published_at > oldest,
                 Post.created_at > self.now - TAKEN_BACK,
                 Post.id.not_in(self.seen),
             )
@@ -193,6 +193,18 @@ class _Run:
             post.state = PostState.WITHDRAWN
             post.updated_at = self.now
         return len(gone)
+
+
+def _oldest_of_all_newer(parsed: Parsed) -> datetime | None:
+    """Return the date since when the feed has every post, if it is sure to.
+
+    It is where a whole feed lists its posts newest first; one in the order of their
+    last edits leaves out posts that are neither deleted nor the oldest.
+    """
+    dates = [entry.published_at for entry in parsed.entries if entry.published_at]
+    in_order = dates == sorted(dates, reverse=True)
+    complete = parsed.whole and len(dates) == len(parsed.entries)
+    return dates[-1] if dates and in_order and complete else None
 
 
 def _by_age(entries: Sequence[Entry], now: datetime) -> list[int]:

@@ -217,9 +217,8 @@ def _finish(
     base_url: str,
     warnings: list[str],
 ) -> Parsed:
-    raws = _newest(raws)
     if len(raws) > entries.MAX_ENTRIES:
-        raws = raws[: entries.MAX_ENTRIES]
+        raws = _newest(raws)[: entries.MAX_ENTRIES]
         warnings.append(N_("The feed is long; its newest hundred entries were taken."))
     parsed = Parsed(
         title=one_line(title, entries.MAX_TITLE_CHARACTERS),

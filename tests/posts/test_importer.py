@@ -1,0 +1,421 @@
+"""Importing: a post is known again; nothing is lost, doubled or mailed late."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from newsletter.db import Database
+from newsletter.models import Author, Feed, Newsletter, Post, PostState
+from newsletter.posts import authors, editing, identity, sources, topics
+from newsletter.posts.entries import Entry, Parsed
+from newsletter.posts.importer import FLOOD, Report, import_entries
+from newsletter.posts.parsing import parse
+from tests.factories import NOW, make_newsletter
+
+REAL = (Path(__file__).parent / "feeds" / "innovationslabb.rss").read_bytes()
+DAY = timedelta(days=1)
+TELLING = "Vi träffades på torget och pratade om allt möjligt som rör stadsdelen. " * 3
+
+
+def entry(number: int = 1, **over: object) -> Entry:
+    made = Entry(
+        title=f"Rubrik {number}",
+        guid=f"x:{number}",
+        link=f"https://blogg.example/{number}/",
+        html=f"<p>Text {number}. {TELLING}</p>",
+        excerpt=f"Text {number}.",
+        author="Anna Kanervo",
+        published_at=NOW - 10 * DAY + timedelta(hours=number),
+    )
+    return replace(made, **over)  # type: ignore[arg-type]
+
+
+def run(
+    session: Session,
+    newsletter: Newsletter,
+    *entries: Entry,
+    feed: Feed | None = None,
+    now: datetime = NOW,
+    **more: object,
+) -> Report:
+    parsed = Parsed(entries=list(entries), **more)  # type: ignore[arg-type]
+    return import_entries(
+        session, newsletter, parsed, feed=feed, by_hand=feed is None, now=now
+    )
+
+
+def posts(session: Session) -> list[Post]:
+    return list(session.scalars(select(Post).order_by(Post.published_at, Post.id)))
+
+
+@pytest.fixture
+def newsletter(session: Session) -> Newsletter:
+    return make_newsletter(session)
+
+
+@pytest.fixture
+def feed(session: Session, newsletter: Newsletter) -> Feed:
+    return sources.add_feed(session, newsletter, "https://blogg.example/feed/")
+
+
+def test_the_first_users_feed_becomes_posts_in_the_order_they_were_published(
+    session: Session, newsletter: Newsletter
+) -> None:
+    report = import_entries(session, newsletter, parse(REAL), by_hand=True, now=NOW)
+    assert (report.new, report.held, report.refused) == (5, 0, [])
+    found = posts(session)
+    assert [post.position for post in found] == [1, 2, 3, 4, 5]
+    assert newsletter.last_position == 5
+    assert found[0].title.startswith("Lokal områdesutveckling")
+    assert {post.state for post in found} == {PostState.PUBLISHED}
+    people = authors.authors(session, newsletter)
+    assert [(person.name, person.byline) for person in people] == [
+        ("Anna Kanervo", "projektansvarig för Allmännyttans innovationslabb"),
+        ("Martin Kesenci", "stadsdelsutvecklare på Telge Bostäder"),
+        ("Sophia Lövgren", "strateg på Hyresgästföreningen"),
+    ]
+
+
+def test_importing_twice_changes_nothing(database: Database) -> None:
+    def everything(session: Session) -> list[object]:
+        columns = Post.__table__.columns
+        return [tuple(row) for row in session.execute(select(*columns))]
+
+    with database.transaction() as session:
+        newsletter = make_newsletter(session)
+        import_entries(session, newsletter, parse(REAL), by_hand=True, now=NOW)
+    with database.transaction() as session:
+        before = everything(session)
+        newsletter = session.scalars(select(Newsletter)).one()
+        report = import_entries(
+            session, newsletter, parse(REAL), by_hand=True, now=NOW + DAY
+        )
+        assert report == Report(unchanged=5)
+    with database.reading() as session:
+        assert everything(session) == before
+
+
+def test_a_changed_post_is_updated_and_keeps_its_place(
+    session: Session, newsletter: Newsletter
+) -> None:
+    run(session, newsletter, entry(1), entry(2))
+    changed = entry(1, title="Ny rubrik", topics=("Sång",), author="Martin Kesenci")
+    report = run(session, newsletter, changed, entry(2), now=NOW + DAY)
+    assert (report.new, report.changed, report.unchanged) == (0, 1, 1)
+    first = posts(session)[0]
+    assert (first.title, first.position) == ("Ny rubrik", 1)
+    assert first.author
+    assert first.author.name == "Martin Kesenci"
+    assert [topic.name for topic in topics.topics_of(session, first)] == ["Sång"]
+    assert first.updated_at == NOW + DAY
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        entry(1, link="https://ny.example/helt-annan/", title="Ny"),
+        entry(1, guid="y:9", title="Ny"),
+        entry(1, guid="", link="http://www.blogg.example/1?utm_source=rss", title="Ny"),
+        entry(1, guid="y:9", link="https://ny.example/1"),
+        entry(1, guid="", link=""),
+        entry(1, guid="", link="", published_at=None),
+    ],
+)
+def test_a_post_is_known_by_guid_then_link_then_content(
+    session: Session, newsletter: Newsletter, again: Entry
+) -> None:
+    run(session, newsletter, entry(1), entry(2))
+    report = run(session, newsletter, again, now=NOW + DAY)
+    assert report.new == 0
+    assert len(posts(session)) == 2
+
+
+def test_a_guid_that_changed_is_remembered(
+    session: Session, newsletter: Newsletter
+) -> None:
+    run(session, newsletter, entry(1))
+    run(session, newsletter, entry(1, guid="y:1"))
+    run(session, newsletter, entry(1, guid="y:1", link="https://ny.example/a"))
+    assert len(posts(session)) == 1
+
+
+def test_a_blog_that_moves_with_everything_brings_nothing_new(
+    session: Session, newsletter: Newsletter, feed: Feed
+) -> None:
+    run(session, newsletter, *(entry(n) for n in range(30)), feed=feed)
+    moved = [
+        entry(n, guid=f"https://ny.example/?p={n}", link=f"https://ny.example/{n}")
+        for n in range(30)
+    ]
+    report = run(session, newsletter, *moved, feed=feed)
+    assert (report.new, report.held, len(posts(session))) == (0, 0, 30)
+
+
+def test_short_posts_that_say_the_same_are_two(
+    session: Session, newsletter: Newsletter
+) -> None:
+    same = {"title": "Nytt avsnitt!", "html": "<p>Ute nu.</p>", "excerpt": "Ute nu."}
+    run(session, newsletter, entry(1, **same))
+    assert run(session, newsletter, entry(1, **same), entry(2, **same)).new == 1
+
+
+def test_a_guid_or_link_that_all_entries_share_is_none_of_theirs(
+    session: Session, newsletter: Newsletter
+) -> None:
+    front = "https://blogg.example/"
+    entries = [entry(n, guid=front, link=front) for n in (1, 2, 3)]
+    assert run(session, newsletter, *entries).new == 3
+    assert run(session, newsletter, *entries) == Report(unchanged=3)
+
+
+def test_an_entry_that_stands_twice_is_stored_once(
+    session: Session, newsletter: Newsletter
+) -> None:
+    report = run(session, newsletter, entry(1), entry(1), entry(2))
+    assert (report.new, report.unchanged) == (2, 1)
+
+
+def test_the_front_page_is_no_identity(
+    session: Session, newsletter: Newsletter
+) -> None:
+    front = "https://blogg.example/"
+    run(session, newsletter, entry(1, link=front))
+    assert run(session, newsletter, entry(2, link=front)).new == 1
+
+
+def test_numbers_as_guids_mean_nothing_in_another_feed(
+    session: Session, newsletter: Newsletter, feed: Feed
+) -> None:
+    other = sources.add_feed(session, newsletter, "https://annan.example/feed/")
+    run(session, newsletter, entry(1, guid="105"), feed=feed)
+    assert run(session, newsletter, entry(2, guid="105"), feed=other).new == 1
+
+
+def test_a_post_in_two_feeds_belongs_to_the_first(
+    session: Session, newsletter: Newsletter, feed: Feed
+) -> None:
+    other = sources.add_feed(session, newsletter, "https://blogg.example/alla/")
+    run(session, newsletter, entry(1), feed=feed)
+    short = entry(1, html="<p>Kort.</p>", excerpt="Kort.")
+    assert run(session, newsletter, short, feed=other) == Report(unchanged=1)
+    assert run(session, newsletter, entry(1), feed=feed) == Report(unchanged=1)
+
+
+def test_what_an_editor_has_edited_stays(
+    session: Session, newsletter: Newsletter
+) -> None:
+    run(session, newsletter, entry(1))
+    post = posts(session)[0]
+    editing.update(session, newsletter, post, title="Min rubrik", now=NOW)
+    report = run(session, newsletter, entry(1, title="Flödets rubrik"))
+    assert report.unchanged == 1
+    assert post.title == "Min rubrik"
+
+
+def test_what_an_editor_has_withdrawn_stays_away(
+    session: Session, newsletter: Newsletter, feed: Feed
+) -> None:
+    run(session, newsletter, entry(1), feed=feed)
+    post = posts(session)[0]
+    editing.withdraw(session, post, now=NOW)
+    run(session, newsletter, entry(1, title="Ny"), feed=feed)
+    assert post.state is PostState.WITHDRAWN
+
+
+def test_a_byline_an_editor_has_set_is_not_overwritten(
+    session: Session, newsletter: Newsletter
+) -> None:
+    run(session, newsletter, entry(1, byline="projektansvarig"))
+    author = session.scalars(select(Author)).one()
+    authors.correct_author(session, author, byline="chef", display_name="Anna K")
+    run(session, newsletter, entry(2, byline="konsult"))
+    assert (author.byline, author.shown_name) == ("chef", "Anna K")
+
+
+def test_the_newest_posts_byline_counts_whatever_comes_later(
+    session: Session, newsletter: Newsletter
+) -> None:
+    run(session, newsletter, entry(2, byline="chef"))
+    run(session, newsletter, entry(1, byline="praktikant"))
+    assert session.scalars(select(Author)).one().byline == "chef"
+
+
+def test_without_a_date_a_post_is_from_when_it_was_first_seen(
+    session: Session, newsletter: Newsletter
+) -> None:
+    run(session, newsletter, entry(1, published_at=None))
+    report = run(session, newsletter, entry(1, published_at=None), now=NOW + DAY)
+    assert report == Report(unchanged=1)
+    assert posts(session)[0].published_at == NOW
+
+
+def test_a_date_ahead_is_no_later_than_now(
+    session: Session, newsletter: Newsletter
+) -> None:
+    ahead = entry(1, published_at=NOW + 300 * DAY)
+    run(session, newsletter, ahead)
+    assert posts(session)[0].published_at == NOW
+    assert run(session, newsletter, ahead, now=NOW + DAY) == Report(unchanged=1)
+
+
+def test_the_first_fetch_of_a_new_newsletter_publishes_everything(
+    session: Session, newsletter: Newsletter, feed: Feed
+) -> None:
+    old = [entry(n, published_at=NOW - n * 30 * DAY) for n in range(1, 60)]
+    report = run(session, newsletter, *old, feed=feed)
+    assert (report.new, report.held) == (59, 0)
+
+
+def test_a_flood_after_that_is_held(
+    session: Session, newsletter: Newsletter, feed: Feed
+) -> None:
+    run(session, newsletter, entry(1), feed=feed)
+    flood = [entry(n) for n in range(2, FLOOD + 3)]
+    report = run(session, newsletter, *flood, feed=feed)
+    assert (report.new, report.held) == (0, FLOOD + 1)
+    assert newsletter.last_position == 1
+    again = run(session, newsletter, *flood, feed=feed)
+    assert (again.new, again.held, again.unchanged) == (0, 0, FLOOD + 1)
+
+
+def test_an_old_post_is_held_and_a_recent_one_is_not(
+    session: Session, newsletter: Newsletter, feed: Feed
+) -> None:
+    run(session, newsletter, entry(1), feed=feed)
+    old = entry(2, published_at=NOW - 61 * DAY)
+    report = run(session, newsletter, old, entry(3), feed=feed)
+    assert (report.new, report.held) == (1, 1)
+    assert [p.state for p in posts(session)] == ["held", "published", "published"]
+
+
+def test_a_feed_added_to_a_newsletter_that_has_mailed_is_guarded_at_once(
+    session: Session, newsletter: Newsletter, feed: Feed
+) -> None:
+    newsletter.last_number = 3
+    old = [entry(n, published_at=NOW - n * 30 * DAY) for n in range(1, 10)]
+    report = run(session, newsletter, *old, feed=feed)
+    assert (report.new, report.held) == (2, 7)
+
+
+def test_an_import_by_hand_holds_nothing(
+    session: Session, newsletter: Newsletter
+) -> None:
+    newsletter.last_number = 3
+    old = [entry(n, published_at=NOW - n * 30 * DAY) for n in range(1, 60)]
+    assert run(session, newsletter, *old).new == 59
+
+
+def test_a_post_deleted_on_the_blog_drops_out_and_may_come_back(
+    session: Session, newsletter: Newsletter, feed: Feed
+) -> None:
+    run(session, newsletter, entry(1), entry(2), entry(3), feed=feed)
+    report = run(session, newsletter, entry(3), entry(1), feed=feed, now=NOW + DAY)
+    assert report.withdrawn == 1
+    second = posts(session)[1]
+    assert second.state is PostState.WITHDRAWN
+    run(session, newsletter, entry(1), entry(2), entry(3), feed=feed)
+    assert (second.state, second.position) == (PostState.PUBLISHED, 2)
+
+
+@pytest.mark.parametrize(
+    "now_in_the_feed",
+    [
+        [entry(9), entry(8), entry(7)],  # the older ones have only scrolled out
+        [*(entry(n) for n in (9, 8, 7, 6, 5, 4, 2, 1))][::-1],  # not by date
+        [entry(1)],  # too many at once: the feed is in trouble
+        [],
+        [*(entry(n) for n in (9, 8, 7, 6, 5, 4, 2)), entry(1, published_at=None)],
+    ],
+)
+def test_a_post_that_only_scrolled_out_stays(
+    session: Session, newsletter: Newsletter, feed: Feed, now_in_the_feed: list[Entry]
+) -> None:
+    run(session, newsletter, *(entry(n) for n in range(1, 10)), feed=feed)
+    report = run(session, newsletter, *now_in_the_feed, feed=feed)
+    assert report.withdrawn == 0
+
+
+def test_a_damaged_feed_withdraws_nothing(
+    session: Session, newsletter: Newsletter, feed: Feed
+) -> None:
+    run(session, newsletter, entry(1), entry(2), feed=feed)
+    report = run(session, newsletter, entry(1), feed=feed, warnings=["damaged"])
+    assert report.withdrawn == 0
+
+
+def test_what_was_sent_weeks_ago_is_not_withdrawn(
+    session: Session, newsletter: Newsletter, feed: Feed
+) -> None:
+    run(session, newsletter, entry(1), entry(2), feed=feed)
+    report = run(session, newsletter, entry(1), feed=feed, now=NOW + 30 * DAY)
+    assert report.withdrawn == 0
+
+
+def test_two_newsletters_keep_their_posts_apart(session: Session) -> None:
+    one, two = make_newsletter(session, "ett"), make_newsletter(session, "tva")
+    assert run(session, one, entry(1)).new == 1
+    assert run(session, two, entry(1)).new == 1
+    assert session.scalar(select(func.count(Post.id))) == 2
+
+
+URLS = st.builds(
+    "{}://{}{}{}{}".format,
+    st.sampled_from(["http", "https", "HTTPS"]),
+    st.sampled_from(["blogg.example", "www.blogg.example", "Blogg.Example"]),
+    st.just("/inlagg/en-kvall"),
+    st.sampled_from(["", "/", "//"]),
+    st.sampled_from(["", "?utm_source=rss", "?utm_medium=a&utm_campaign=b&fbclid=c"]),
+)
+
+
+@given(URLS, URLS)
+def test_one_link_written_in_two_ways_is_one(first: str, second: str) -> None:
+    assert identity.link_key(first) == identity.link_key(second) != ""
+
+
+@given(st.text(max_size=200))
+def test_any_text_has_a_link_identity_or_none(text: str) -> None:
+    key = identity.link_key(text)
+    assert key == identity.link_key(text)
+    assert len(key) in {0, 64}
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("https://b.example/?p=1", "https://b.example/?p=2"),
+        ("https://b.example/a", "https://b.example/A"),
+        ("https://b.example/logg#1", "https://b.example/logg#2"),
+        ("https://b.example:8443/a", "https://b.example/a"),
+    ],
+)
+def test_links_that_differ_are_two(first: str, second: str) -> None:
+    assert identity.link_key(first) != identity.link_key(second)
+
+
+@given(
+    st.lists(
+        st.builds(
+            Entry,
+            title=st.sampled_from(["A", "B", "C"]),
+            guid=st.sampled_from(["", "1", "x:1", "x:2", "x:3"]),
+            link=st.sampled_from(["", "https://b.example/", "https://b.example/1"]),
+            html=st.sampled_from(["", "<p>kort</p>", f"<p>{TELLING}</p>"]),
+            published_at=st.sampled_from([None, datetime(2026, 11, 1, tzinfo=UTC)]),
+        ),
+        max_size=8,
+    )
+)
+def test_the_identities_of_a_feed_never_contradict_each_other(
+    entries: list[Entry],
+) -> None:
+    found = identity.identify(entries)
+    for name in ("guid", "link_key"):
+        values = [value for one in found if (value := getattr(one, name))]
+        assert len(values) == len(set(values))

@@ -171,13 +171,22 @@ class _Keeper:
         return f"250 2.0.0 kept as {name}"
 
 
+class _Receiver(SMTP):
+    """A connection that closes when the other side has gone."""
+
+    def eof_received(self) -> bool:
+        """Let the transport close; aiosmtpd would leave it to the garbage collector."""
+        super().eof_received()
+        return False
+
+
 async def receive(mailbox: Mailbox, host: str, port: int, stop: asyncio.Event) -> None:
     """Receive mail until `stop` is set. Raises ConfigError if the port is taken."""
     loop = asyncio.get_running_loop()
     connections: weakref.WeakSet[SMTP] = weakref.WeakSet()
 
     def connection() -> SMTP:
-        protocol = SMTP(
+        protocol = _Receiver(
             _Keeper(mailbox),
             hostname="mailbox.localhost",
             ident="Inkorg's local mailbox",
@@ -196,7 +205,8 @@ async def receive(mailbox: Mailbox, host: str, port: int, stop: asyncio.Event) -
         ) from None
     async with server:
         await stop.wait()
-        for protocol in list(connections):
-            if protocol.transport is not None:
-                protocol.transport.close()
+        await asyncio.sleep(CLOSING_SECONDS)  # asyncio drops what it has just accepted
+    for protocol in list(connections):
+        if protocol.transport is not None:
+            protocol.transport.close()
     await asyncio.sleep(CLOSING_SECONDS)

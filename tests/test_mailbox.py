@@ -21,27 +21,27 @@ from newsletter.mailbox import Mailbox, body, parse, receive
 from tests.factories import NOW
 
 DIGEST = (
-    "From: Runt kvarteret <brev@bjorkvik.example>\r\n"
-    "To: asa@lund.example\r\n"
-    "Subject: =?utf-8?q?Tre_nya_inl=C3=A4gg?=\r\n"
-    "Message-ID: <1@bjorkvik.example>\r\n"
-    "List-Unsubscribe: <http://localhost/unsubscribe/abc>\r\n"
-    "MIME-Version: 1.0\r\n"
-    'Content-Type: multipart/alternative; boundary="b"\r\n'
-    "\r\n"
-    "--b\r\n"
-    "Content-Type: text/plain; charset=utf-8\r\n"
-    "Content-Transfer-Encoding: quoted-printable\r\n"
-    "\r\n"
-    "Hej p=C3=A5 dig\r\n"
-    "--b\r\n"
-    "Content-Type: text/html; charset=utf-8\r\n"
-    "Content-Transfer-Encoding: quoted-printable\r\n"
-    "\r\n"
-    "<html><head><title>x</title></head><body><p>Hej p=C3=A5 dig"
-    "<script>alert(1)</script></p></body></html>\r\n"
-    "--b--\r\n"
-).encode()
+    b"From: Runt kvarteret <brev@bjorkvik.example>\r\n"
+    b"To: asa@lund.example\r\n"
+    b"Subject: =?utf-8?q?Tre_nya_inl=C3=A4gg?=\r\n"
+    b"Message-ID: <1@bjorkvik.example>\r\n"
+    b"List-Unsubscribe: <http://localhost/unsubscribe/abc>\r\n"
+    b"MIME-Version: 1.0\r\n"
+    b'Content-Type: multipart/alternative; boundary="b"\r\n'
+    b"\r\n"
+    b"--b\r\n"
+    b"Content-Type: text/plain; charset=utf-8\r\n"
+    b"Content-Transfer-Encoding: quoted-printable\r\n"
+    b"\r\n"
+    b"Hej p=C3=A5 dig\r\n"
+    b"--b\r\n"
+    b"Content-Type: text/html; charset=utf-8\r\n"
+    b"Content-Transfer-Encoding: quoted-printable\r\n"
+    b"\r\n"
+    b"<html><head><title>x</title></head><body><p>Hej p=C3=A5 dig"
+    b"<script>alert(1)</script></p></body></html>\r\n"
+    b"--b--\r\n"
+)
 
 
 @pytest.fixture

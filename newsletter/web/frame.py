@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from flask import Blueprint, Response, request, url_for
+from markupsafe import Markup
 from sqlalchemy.orm import Session
 
 from newsletter import i18n, newsletters, rhythms
@@ -59,9 +60,16 @@ def enter_for(subscription: Subscription) -> Newsletter:
 def show(template: str, newsletter: Newsletter | None, **values: Any) -> str:
     """Render a page of a newsletter (or of none, where a link led nowhere)."""
     values.setdefault("others", [])
+    values |= {"in_language": in_language, "in_own_language": ""}
     if newsletter is not None:
         values["link"] = partial(link, newsletter)
+        values["in_own_language"] = in_language(newsletter.language)
     return render(template, newsletter=newsletter, **values)
+
+
+def in_language(code: str) -> Markup:
+    """Return the attribute that marks words in another language than the page's."""
+    return Markup(' lang="{}"').format(code) if code != words().code else Markup()
 
 
 def link(newsletter: Newsletter, endpoint: str, **values: Any) -> str:

@@ -109,6 +109,22 @@ def test_the_page_speaks_the_newsletters_languages_only(
     assert client.get("/labbet/?lang=xx").status_code == 200
 
 
+def test_words_in_another_language_than_the_pages_are_marked(
+    client: FlaskClient, database: Database
+) -> None:
+    """WCAG 3.1.2: a screen reader changes voice."""
+    with database.transaction() as session:
+        labbet = make_newsletter(session, about="Om oss.")
+        make_post(session, labbet, title="På svenska")
+        make_post(session, labbet, title="In English", language="en")
+    swedish, english = (client.get(f"/labbet/?lang={c}").text for c in ("sv", "en"))
+    assert '<h1 lang="sv">' in english
+    assert '<p class="about" lang="sv">' in english
+    assert re.findall(r"<div( lang=..*)?>\s*<h3>", english) == ["", ' lang="sv"']
+    assert "<h1>" in swedish
+    assert re.findall(r"<div( lang=..*)?>\s*<h3>", swedish) == [' lang="en"', ""]
+
+
 def test_an_empty_newsletter_says_what_will_come(
     client: FlaskClient, database: Database
 ) -> None:

@@ -5,7 +5,6 @@ from datetime import datetime
 from typing import Any, Literal
 
 from sqlalchemy import delete, select, update
-from sqlalchemy.engine import CursorResult
 from sqlalchemy.orm import Session
 
 from newsletter import links
@@ -229,13 +228,13 @@ def _is_asked_by(subscription: Subscription, request: _Request) -> bool:
 
 def _use(session: Session, nonce: str, now: datetime) -> bool:
     """Use a single-use link up; False if it was used before."""
-    result = session.execute(
+    used = session.scalar(
         consent.upsert(session, UsedLink)
         .values(nonce=nonce, used_at=now)
         .on_conflict_do_nothing(index_elements=["nonce"])
+        .returning(UsedLink.nonce)
     )
-    assert isinstance(result, CursorResult)  # noqa: S101 (for the type checker)
-    return result.rowcount == 1
+    return used is not None
 
 
 def _wake_bounced(session: Session, subscriber: Subscriber) -> None:

@@ -1,6 +1,6 @@
 """Letters as bytes: the standards, read back by a parser that is not ours.
 
-The ids (STD-…, F…) are those of the e-mail standards checklist in docs/mail.md.
+Ids such as STD-004 name a requirement of a mail standard; each test quotes its own.
 """
 
 import base64

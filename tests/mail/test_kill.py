@@ -1,0 +1,131 @@
+"""kill -9 in the middle of a send: nobody is lost, and repeats can be recognised."""
+
+import asyncio
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+from sqlalchemy import insert, select
+
+from newsletter import links
+from newsletter.config import Settings, parse_relay
+from newsletter.db import Database
+from newsletter.mail import ledger
+from newsletter.mail.sender import Sender
+from newsletter.models import Delivery, Status, Subscriber, Subscription
+from tests.factories import make_newsletter
+from tests.mail.letters import queue_issue
+from tests.mail.sink import SinkProcess
+
+READERS = 900
+LEASE_SECONDS = 1
+
+
+def queue(database: Database, readers: int = READERS) -> int:
+    """Queue an issue to many readers; return its id."""
+    with database.transaction() as session:
+        newsletter = make_newsletter(session)
+        numbers = range(1, readers + 1)
+        people = [
+            {
+                "id": n,
+                "email": f"r{n}@exempel.example",
+                "email_key": f"r{n}@exempel.example",
+                "address_hash": f"{n:064d}",
+            }
+            for n in numbers
+        ]
+        bonds = [
+            {
+                "newsletter_id": newsletter.id,
+                "subscriber_id": n,
+                "status": Status.ACTIVE,
+                "language": "sv",
+                "rhythm": "each",
+                "leave_token": links.new_token(),
+                "preferences_token": links.new_token(),
+            }
+            for n in numbers
+        ]
+        session.execute(insert(Subscriber), people)
+        session.execute(insert(Subscription), bonds)
+        return queue_issue(session, newsletter).issue_id or 0
+
+
+@contextmanager
+def sending(database_url: str, sink: SinkProcess) -> Iterator[subprocess.Popen[bytes]]:
+    arguments = (database_url, f"{sink.url}?connections=4", str(LEASE_SECONDS))
+    process = subprocess.Popen([sys.executable, "-m", "tests.mail.sending", *arguments])
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def counts(database: Database, issue_id: int) -> ledger.Counts:
+    with database.reading() as session:
+        return ledger.counts(session, issue_id=issue_id)
+
+
+def wait_for(sink: SinkProcess, count: int) -> None:
+    end = time.monotonic() + 30
+    while len(sink.seen()) < count:
+        assert time.monotonic() < end, "nothing is being sent"
+        time.sleep(0.005)
+
+
+@pytest.mark.slow
+def test_a_killed_sender_loses_nobody(
+    database: Database, database_url: str, settings: Settings
+) -> None:
+    issue_id = queue(database)
+    with SinkProcess() as sink:
+        for so_far in (100, 300, 500):
+            with sending(database_url, sink) as process:
+                wait_for(sink, so_far)
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+        place = replace(settings, relay=parse_relay(sink.url))
+        end = time.monotonic() + 30
+        while counts(database, issue_id).left:
+            assert time.monotonic() < end
+            asyncio.run(Sender(database, place).send_until_idle())
+            time.sleep(0.1)
+        seen = sink.seen()
+    found = counts(database, issue_id)
+    assert found.sent == len(seen) == READERS
+    repeated = {reader: names for reader, names in seen.items() if len(names) > 1}
+    assert all(len(set(names)) == 1 for names in repeated.values())
+    with database.reading() as session:
+        listed = session.scalars(select(Delivery.address).where(Delivery.resent)).all()
+    assert set(repeated) <= set(listed)
+    assert len(repeated) < 300  # what was on the wire, and one write, three times
+
+
+@pytest.mark.slow
+def test_a_sender_that_is_asked_to_stop_leaves_nothing_unknown(
+    database: Database, database_url: str, settings: Settings
+) -> None:
+    issue_id = queue(database)
+    with SinkProcess() as sink:
+        for so_far in (100, 400):
+            with sending(database_url, sink) as process:
+                wait_for(sink, so_far)
+                process.send_signal(signal.SIGTERM)
+                begun = time.monotonic()
+                assert process.wait(timeout=12) == 0
+                assert time.monotonic() - begun < 10
+            found = counts(database, issue_id)
+            assert found.claimed == 0
+            assert found.sent == len(sink.seen())
+        place = replace(settings, relay=parse_relay(sink.url))
+        asyncio.run(Sender(database, place).send_until_idle())
+        seen = sink.seen()
+    assert counts(database, issue_id) == ledger.Counts(total=READERS, sent=READERS)
+    assert {len(names) for names in seen.values()} == {1}

@@ -81,7 +81,7 @@ def logging_config(level: str = "INFO") -> dict[str, Any]:
         "root": {"handlers": ["lines"], "level": "WARNING"},
         "loggers": {
             "newsletter": lines,
-            "_granian": {**lines, "level": "WARNING"},
+            "_granian": {**lines, "level": "ERROR"},
             "granian.access": lines,
         },
     }
@@ -109,7 +109,7 @@ def serve(host: str, port: int, workers: int, *, access_log: bool) -> None:
         blocking_threads=BLOCKING_THREADS,
         respawn_failed_workers=True,
         workers_kill_timeout=SERVE_STOP_SECONDS,
-        log_level=LogLevels.warning,
+        log_level=LogLevels.error,
         log_dictconfig=config,
         log_access=access_log,
         log_access_format=(

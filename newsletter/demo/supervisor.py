@@ -90,10 +90,12 @@ class Supervisor:
     @contextmanager
     def signals(self) -> Iterator[None]:
         """Take SIGINT, SIGTERM and SIGHUP as the wish to stop."""
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup leaves it
+            numbers.append(signal.SIGHUP)
         kept = {}
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) != signal.SIG_IGN:  # as nohup leaves it
-                kept[number] = signal.signal(number, lambda *_: self.stop.set())
+        for number in numbers:
+            kept[number] = signal.signal(number, lambda *_: self.stop.set())
         try:
             yield
         finally:

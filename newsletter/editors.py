@@ -120,14 +120,18 @@ def new_link(session: Session, settings: Settings, editor: Editor) -> str:
 
 def open_invitation(session: Session, settings: Settings, token: str) -> Invitation:
     """Return whom a link is for. Raises InvalidLink or ExpiredLink."""
-    payload = links.read(settings, links.INVITE, token).payload
-    editor_id, nonce = payload
-    editor = session.get(Editor, editor_id)
-    if editor is None or not editor.active or editor.invite_nonce != nonce or not nonce:
+    match links.read(settings, links.INVITE, token).payload:
+        case [int() as editor_id, str() as nonce] if nonce:
+            editor = session.get(Editor, editor_id)
+        case _:
+            editor, nonce = None, ""
+    if editor is None or not editor.active or editor.invite_nonce != nonce:
         raise InvalidLink(
-            N_("This link has been used, or a newer one was made. Log in, or ask for a"
-               " new invitation.")
-        )  # fmt: skip
+            N_(
+                "This link has been used, or a newer one was made. Log in, or ask for a"
+                " new invitation."
+            )
+        )
     return Invitation(editor, nonce)
 
 

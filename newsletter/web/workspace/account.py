@@ -44,5 +44,6 @@ def _page(error: str = "") -> str:
         "editor/account.html",
         None,
         error=error,
+        field="name" if error else "",
         languages=[(code, i18n.language(code).name) for code in i18n.available()],
     )

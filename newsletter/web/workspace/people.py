@@ -96,6 +96,7 @@ def _page(newsletter: Newsletter, error: InkorgError | None = None) -> str:
         newsletter,
         members=editors.members(db.session(), newsletter),
         error=rendering.words().error(error) if error else "",
+        field=getattr(error, "field", "") or ("email" if error else ""),
         email=request.form.get("email", ""),
         chosen=request.form.get("role", Role.EDITOR.value),
         ROLE_WORDS=ROLE_WORDS,

@@ -1,0 +1,265 @@
+"""Subscribers: counted, searched, added, explained, stopped, handed over, erased."""
+
+import json
+import re
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from sqlalchemy import select
+
+from newsletter.config import Settings
+from newsletter.db import Database
+from newsletter.models import (
+    Consent,
+    Delivery,
+    Message,
+    Newsletter,
+    Role,
+    Status,
+    Subscriber,
+    Subscription,
+    Suppression,
+    Wording,
+)
+from newsletter.subscribers import addresses, consent, suppression
+from newsletter.subscribers.consent import Origin
+from tests.factories import NOW, make_newsletter, make_subscription
+from tests.web.at_work import as_editor, csrf_token
+
+LIST = "/editor/labbet/subscribers/"
+
+
+@pytest.fixture
+def labbet(database: Database) -> Newsletter:
+    with database.transaction() as session:
+        return make_newsletter(session, "labbet")
+
+
+@pytest.fixture
+def client(app: Flask, labbet: Newsletter) -> FlaskClient:
+    return as_editor(app, Role.OWNER, labbet)
+
+
+def add(
+    database: Database,
+    settings: Settings,
+    labbet: Newsletter,
+    email: str,
+    status: Status,
+) -> int:
+    with database.transaction() as session:
+        here = session.get_one(Newsletter, labbet.id)
+        reader = make_subscription(session, here, email, status=status)
+        reader.subscriber.address_hash = addresses.address_hash(settings, email)
+        origin = Origin(
+            "https://labbet.example/", "192.0.2.44", "Ja, tack.\nVarje vecka."
+        )
+        consent.record(session, reader, consent.CONFIRMED, origin, now=NOW)
+        return reader.id
+
+
+@pytest.fixture
+def reader_id(database: Database, settings: Settings, labbet: Newsletter) -> int:
+    return add(database, settings, labbet, "anna@exempel.example", Status.ACTIVE)
+
+
+def test_an_empty_list_tells_the_first_step(client: FlaskClient) -> None:
+    page = client.get(LIST).text
+    assert "Ingen prenumererar än" in page
+    assert 'href="/labbet/"' in page
+
+
+def test_states_are_counted_and_chosen(
+    client: FlaskClient, database: Database, settings: Settings, labbet: Newsletter
+) -> None:
+    add(database, settings, labbet, "a@exempel.example", Status.ACTIVE)
+    add(database, settings, labbet, "b@exempel.example", Status.ACTIVE)
+    add(database, settings, labbet, "c@exempel.example", Status.LEFT)
+    page = client.get(LIST).text
+    assert re.search(r"<b>3</b> Alla", page)
+    assert re.search(r"<b>2</b> Aktiv", page)
+    left = client.get(f"{LIST}?status=left").text
+    assert "c@exempel.example" in left
+    assert "a@exempel.example" not in left
+    assert client.get(f"{LIST}?status=nonsense").status_code == 200
+
+
+def test_a_part_of_an_address_finds_it(
+    client: FlaskClient, database: Database, settings: Settings, labbet: Newsletter
+) -> None:
+    add(database, settings, labbet, "anna.kanervo@exempel.example", Status.ACTIVE)
+    add(database, settings, labbet, "martin@exempel.example", Status.ACTIVE)
+    page = client.get(f"{LIST}?q=KANERVO").text
+    assert "anna.kanervo@exempel.example" in page
+    assert "martin@" not in page
+    assert "innehåller ”100%_”" in client.get(f"{LIST}?q=100%25_").text
+
+
+def test_a_long_list_is_paged(
+    client: FlaskClient, database: Database, labbet: Newsletter
+) -> None:
+    with database.transaction() as session:
+        here = session.get_one(Newsletter, labbet.id)
+        for number in range(120):
+            make_subscription(session, here, f"a{number:03}@exempel.example")
+    seen: list[str] = []
+    path = LIST
+    for _ in range(3):
+        page = client.get(path).text
+        seen += re.findall(r">(a\d{3}@exempel\.example)<", page)
+        following = re.search(r'rel="next" href="([^"]+)"', page)
+        path = following[1].replace("&amp;", "&") if following else ""
+    assert not path
+    assert seen == [f"a{number:03}@exempel.example" for number in range(120)]
+
+
+def test_someone_added_by_hand_confirms_like_everybody(
+    client: FlaskClient, database: Database, labbet: Newsletter
+) -> None:
+    path = f"{LIST}add"
+    token = csrf_token(client, path)
+    data = {"email": "ny@exempel.se", "source": "Listan på mötet", "csrf_token": token}
+    assert client.post(path, data=data).location == LIST
+    with database.reading() as session:
+        found = session.scalars(select(Subscription)).one()
+        assert found.status is Status.PENDING
+        step = session.scalars(select(Consent)).one()
+        assert step.event == "requested"
+        wording = session.get_one(Wording, step.wording_id).text
+        assert wording == (
+            "Tillagd av owner@redaktion.example, som skrev: Listan på mötet"
+        )
+        kinds = session.scalars(select(Message.kind)).all()
+    assert kinds == ["confirm"]
+
+
+def test_adding_asks_how_they_asked(client: FlaskClient, database: Database) -> None:
+    path = f"{LIST}add"
+    data = {
+        "email": "ny@exempel.se",
+        "source": " ",
+        "csrf_token": csrf_token(client, path),
+    }
+    answer = client.post(path, data=data)
+    assert answer.status_code == 400
+    assert 'id="source-error"' in answer.text
+    assert 'value="ny@exempel.se"' in answer.text
+    wrong = client.post(path, data={**data, "source": "möte", "email": "nix"})
+    assert wrong.status_code == 400
+    assert 'id="email-error"' in wrong.text
+    with database.reading() as session:
+        assert session.scalars(select(Subscription)).all() == []
+
+
+def test_the_file_of_all_has_no_formulas(
+    client: FlaskClient, database: Database, settings: Settings, labbet: Newsletter
+) -> None:
+    reader = add(database, settings, labbet, "=cmd@exempel.example", Status.ACTIVE)
+    with database.transaction() as session:
+        session.get_one(Subscription, reader).subscriber.name = "@SUM(A1)"
+    token = csrf_token(client, LIST)
+    answer = client.post(f"{LIST}export", data={"csrf_token": token})
+    assert answer.mimetype == "text/csv"
+    assert "attachment" in answer.headers["Content-Disposition"]
+    assert "'=cmd@exempel.example,'@SUM(A1)" in answer.text
+
+
+def test_a_history_shows_consent_with_its_words(
+    client: FlaskClient, reader_id: int
+) -> None:
+    page = client.get(f"{LIST}{reader_id}/").text
+    assert "Bekräftade" in page
+    assert "Ja, tack.\nVarje vecka." in page
+    assert "192.0.2.0/24" in page
+    assert "192.0.2.44" not in page
+
+
+def stop(client: FlaskClient, reader_id: int, **data: str) -> None:
+    path = f"{LIST}{reader_id}/"
+    token = csrf_token(client, path)
+    answer = client.post(f"{path}stop", data={"csrf_token": token, **data})
+    assert answer.location == path
+
+
+def test_mail_is_stopped_with_a_reason_and_let_go_again(
+    client: FlaskClient, database: Database, reader_id: int
+) -> None:
+    stop(client, reader_id, reason="left", note="ringde i dag")
+    with database.reading() as session:
+        assert session.get_one(Subscription, reader_id).status is Status.SUPPRESSED
+        kept = session.scalars(select(Suppression)).one()
+        assert (kept.reason, kept.note) == (
+            "left",
+            "owner@redaktion.example: ringde i dag",
+        )
+    path = f"{LIST}{reader_id}/"
+    assert "Inga mejl går till adressen" in client.get(path).text
+    client.post(f"{path}lift", data={"csrf_token": csrf_token(client, path)})
+    with database.reading() as session:
+        assert session.scalars(select(Suppression)).all() == []
+        # Mail may go there again, but nobody is made a reader without their word.
+        assert session.get_one(Subscription, reader_id).status is Status.LEFT
+
+
+def test_an_unknown_reason_is_no_reason(
+    client: FlaskClient, database: Database, reader_id: int
+) -> None:
+    stop(client, reader_id, reason="<script>")
+    with database.reading() as session:
+        assert session.scalars(select(Suppression.reason)).all() == ["left"]
+
+
+def test_never_is_the_readers_own_to_take_back(
+    client: FlaskClient, database: Database, reader_id: int
+) -> None:
+    with database.transaction() as session:
+        found = session.get_one(Subscription, reader_id)
+        suppression.suppress(
+            session, found.subscriber.address_hash, reason="never", now=NOW
+        )
+    path = f"{LIST}{reader_id}/"
+    answer = client.post(f"{path}lift", data={"csrf_token": csrf_token(client, path)})
+    assert answer.status_code == 409
+    with database.reading() as session:
+        assert session.scalars(select(Suppression.reason)).all() == ["never"]
+
+
+def test_everything_known_is_handed_over(client: FlaskClient, reader_id: int) -> None:
+    path = f"{LIST}{reader_id}/"
+    answer = client.post(f"{path}data", data={"csrf_token": csrf_token(client, path)})
+    facts = json.loads(answer.text)
+    assert facts["email"] == "anna@exempel.example"
+    assert facts["consents"][0]["event"] == "confirmed"
+    assert "no-store" in answer.headers["Cache-Control"]
+
+
+def test_an_owner_erases(
+    client: FlaskClient, database: Database, reader_id: int
+) -> None:
+    path = f"{LIST}{reader_id}/erase"
+    page = client.get(path)
+    assert "anna@exempel.example" in page.text
+    answer = client.post(path, data={"csrf_token": csrf_token(client, path)})
+    assert answer.location == LIST
+    with database.reading() as session:
+        assert session.scalars(select(Subscriber)).all() == []
+        assert session.scalars(select(Delivery)).all() == []
+        assert session.scalars(select(Suppression.reason)).all() == ["erased"]
+    assert client.get(f"{LIST}{reader_id}/").status_code == 404
+
+
+def test_an_editor_does_not_erase_or_take_all_out(
+    app: Flask, labbet: Newsletter, reader_id: int
+) -> None:
+    client = as_editor(app, Role.EDITOR, labbet)
+    page = client.get(f"{LIST}{reader_id}/").text
+    assert "Radera …" not in page
+    token = csrf_token(client)
+    for path in (f"{LIST}{reader_id}/erase", f"{LIST}export"):
+        assert client.post(path, data={"csrf_token": token}).status_code == 403
+
+
+@pytest.mark.parametrize("number", [0, 10**6, 2**31, 2**64])
+def test_a_reader_who_is_not_there(client: FlaskClient, number: int) -> None:
+    assert client.get(f"{LIST}{number}/").status_code == 404

@@ -526,6 +526,12 @@ class Delivery(Base):
             postgresql_where=text("state = 'deferred'"),
         ),
         Index(
+            "ix_delivery_resent",
+            "message_id",
+            sqlite_where=text("resent IS 1"),
+            postgresql_where=text("resent IS true"),
+        ),
+        Index(
             "ix_delivery_lease",
             "lease_until",
             sqlite_where=text("state = 'claimed'"),

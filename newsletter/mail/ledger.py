@@ -351,21 +351,26 @@ def sweep_cancelled(session: Session, *, now: datetime) -> int:
 
 
 def counts(session: Session, *, issue_id: int) -> Counts:
-    """Count an issue's deliveries by state."""
-    dropped = and_(Message.state == MessageState.CANCELLED, Delivery.state.in_(WAITING))
-    state = case((dropped, _as(DeliveryState.SKIPPED)), else_=Delivery.state)
-    number = func.count().label("number")
-    rows = session.execute(
-        select(state.label("shown"), Delivery.resent, number)
-        .join(Message, Message.id == Delivery.message_id)
-        .where(Message.issue_id == issue_id)
-        .group_by("shown", Delivery.resent)
-    ).all()
+    """Count an issue's deliveries by state; only indexes are read, for a page that asks
+    each second while a million are on their way.
+    """
+    of_issue = Delivery.message_id.in_(_messages(issue_id))
+    cancelled = set(
+        session.scalars(
+            _messages(issue_id).where(Message.state == MessageState.CANCELLED)
+        )
+    )
     found = Counter[str]()
-    for shown, resent, count in rows:
-        found[str(shown)] += count
+    for message_id, state, count in session.execute(
+        select(Delivery.message_id, Delivery.state, func.count())
+        .where(of_issue)
+        .group_by(Delivery.message_id, Delivery.state)
+    ):
+        dropped = message_id in cancelled and state in WAITING
+        found[DeliveryState.SKIPPED if dropped else state] += count
         found["total"] += count
-        found["resent"] += count if resent else 0
+    resent = select(func.count()).where(of_issue, Delivery.resent.is_(True))
+    found["resent"] = session.scalar(resent) or 0
     return Counts(**found)
 
 

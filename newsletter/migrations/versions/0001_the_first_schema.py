@@ -714,6 +714,13 @@ def upgrade() -> None:
             "ix_delivery_message_id", ["message_id", "state"], unique=False
         )
         batch_op.create_index(
+            "ix_delivery_resent",
+            ["message_id"],
+            unique=False,
+            sqlite_where=sa.text("resent IS 1"),
+            postgresql_where=sa.text("resent IS true"),
+        )
+        batch_op.create_index(
             "ix_delivery_single",
             ["id"],
             unique=False,
@@ -793,6 +800,11 @@ def downgrade() -> None:
             "ix_delivery_single",
             sqlite_where=sa.text("lane = 0 AND state = 'queued'"),
             postgresql_where=sa.text("lane = 0 AND state = 'queued'"),
+        )
+        batch_op.drop_index(
+            "ix_delivery_resent",
+            sqlite_where=sa.text("resent IS 1"),
+            postgresql_where=sa.text("resent IS true"),
         )
         batch_op.drop_index("ix_delivery_message_id")
         batch_op.drop_index(

@@ -39,6 +39,15 @@ def all_newsletters(session: Session) -> list[Newsletter]:
     return list(session.scalars(select(Newsletter).order_by(Newsletter.title)))
 
 
+def sender_line(newsletter: Newsletter) -> str:
+    """Return who sends and from where on one line, each named once (LEG-20)."""
+    lines = [line.strip(" ,") for line in newsletter.postal_address.splitlines()]
+    name = newsletter.publisher.strip() or newsletter.from_name.strip()
+    if not any(line.casefold().startswith(name.casefold()) for line in lines):
+        lines.insert(0, name)
+    return ", ".join(line for line in lines if line)
+
+
 def create(session: Session, slug: str, **values: Any) -> Newsletter:
     """Create a newsletter. Raises InvalidInput or Conflict."""
     if not SLUG.fullmatch(slug):

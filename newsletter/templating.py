@@ -6,6 +6,7 @@ merge tags from a fixed list, never through Jinja.
 
 import functools
 import re
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 @functools.cache
 def environment(folder: Path = TEMPLATES) -> Environment:
     """Return the environment of mail templates."""
-    return Environment(
+    found = Environment(
         loader=FileSystemLoader(folder),
         undefined=StrictUndefined,
         autoescape=select_autoescape(["html", "mjml"], default=False),
@@ -31,6 +32,19 @@ def environment(folder: Path = TEMPLATES) -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    found.filters["paragraph"] = paragraph
+    return found
+
+
+def paragraph(text: str, width: int = 72, next_line: str = "\n") -> str:
+    """Fold a paragraph; links stay whole, and no ellipsis gets a line of its own."""
+    lines = textwrap.wrap(
+        text.replace(" …", "\u00a0…"),
+        width,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return next_line.join(lines).replace("\u00a0…", " …")
 
 
 def words_of(words: Language) -> dict[str, Any]:

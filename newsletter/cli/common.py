@@ -43,6 +43,11 @@ def example(text: str) -> str:
     return f"\b\nExample:\n  python -m newsletter {text}"
 
 
+def counted(number: int, noun: str) -> str:
+    """Write a number with its noun: "1 reader", "2,214 readers"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def show_json(value: Any) -> None:
     """Print `value` as JSON; moments in ISO 8601."""
     click.echo(json.dumps(value, ensure_ascii=False, indent=2, default=_plain))

@@ -13,6 +13,7 @@ from newsletter import i18n, newsletters
 from newsletter.cli import following
 from newsletter.cli.common import (
     Installation,
+    counted,
     example,
     json_option,
     show_json,
@@ -153,7 +154,7 @@ def send(place: Installation, issue_id: int, wait: bool) -> None:
         found = drafts.find(session, issue_id)
         if not (wait and found.state in (IssueState.SENDING, IssueState.SENT)):
             total = publish.send(session, place.settings, found, now=utcnow())
-            click.echo(f"Issue {found.number} goes to {total} readers.")
+            click.echo(f"Issue {found.number} goes to {counted(total, 'reader')}.")
         if not wait:
             _mention_workers(session)
             click.echo(f"Follow it: python -m newsletter issue status {issue_id}")

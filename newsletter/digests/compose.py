@@ -11,7 +11,7 @@ from datetime import datetime
 
 from markupsafe import Markup
 
-from newsletter import colours, links, markup, plaintext, templating
+from newsletter import colours, links, markup, newsletters, plaintext, templating
 from newsletter.config import Settings
 from newsletter.digests import wording
 from newsletter.errors import N_, InvalidInput
@@ -188,7 +188,6 @@ class _Frame:
     def values(self, entries: list[Entry], left_out: int) -> dict[str, object]:
         """Return what the templates show."""
         words, newsletter = self.words, self.newsletter
-        address = " ".join(newsletter.postal_address.split("\n"))
         return {
             "newsletter_title": plaintext.squeeze(newsletter.title),
             "timezone": newsletter.timezone,
@@ -210,8 +209,7 @@ class _Frame:
             "newsletter_url": links.newsletter_url(self.settings, newsletter.slug),
             "leave_url": links.leave_url(self.settings, mime.LEAVE),
             "preferences_url": links.preferences_url(self.settings, mime.PREFERENCES),
-            "sender": plaintext.squeeze(newsletter.publisher or newsletter.from_name),
-            "postal_address": plaintext.squeeze(address),
+            "sender_line": plaintext.squeeze(newsletters.sender_line(newsletter)),
             "contact": newsletter.contact_email
             or newsletter.reply_to
             or newsletter.from_email,

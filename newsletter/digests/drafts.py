@@ -22,7 +22,7 @@ from newsletter.models import (
 )
 
 MOST_POSTS = 500
-FIRST_ISSUE_POSTS = 10  # a blog's whole past is not news
+FIRST_ISSUE_POSTS = 30  # a blog's whole past is not news
 SUBJECT_CHARACTERS = 200
 PREVIEW_CHARACTERS = 200
 OPENING_CHARACTERS = 10_000

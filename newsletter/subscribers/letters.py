@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from newsletter import colours, i18n, links, rhythms, templating
+from newsletter import colours, i18n, links, newsletters, rhythms, templating
 from newsletter.colours import Accent
 from newsletter.config import Settings
 from newsletter.i18n import Language
@@ -123,14 +123,12 @@ def latest_posts(session: Session, newsletter: Newsletter, limit: int) -> list[P
 
 def sender_of(newsletter: Newsletter) -> Sender:
     """Return what mails say about a newsletter's sender."""
-    lines = newsletter.postal_address.splitlines()
-    parts = [part.strip(" ,") for part in (newsletter.publisher, *lines)]
     return Sender(
         title=newsletter.title,
         from_name=newsletter.from_name,
         from_email=newsletter.from_email,
         reply_to=newsletter.reply_to,
-        address_line=", ".join(part for part in parts if part),
+        address_line=newsletters.sender_line(newsletter),
         accent=_accent(newsletter.accent),
     )
 

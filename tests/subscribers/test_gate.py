@@ -59,24 +59,24 @@ def test_one_address_gets_three_mails_a_day_and_five_a_month(
 ) -> None:
     source = networks()
     sent: list[int] = []
-    for day in range(35):
-        for hour in range(0, 24, 3):
+    for day in range(33):
+        for hour in range(0, 24, 5 if day < 2 else 24):
             at = NOW + day * DAY + hour * HOUR
             ask(session, settings, newsletter, at, network=next(source))
         sent.append(len(mails(session)))
     assert sent[0] == 3
     assert sent[1] == 5
     assert sent[29] == 5
-    assert 5 < sent[34] <= 10
+    assert 5 < sent[32] <= 10
 
 
-def test_a_thousand_sign_ups_for_one_victim_are_at_most_three_mails(
+def test_however_many_sign_a_victim_up_they_get_three_mails_a_day(
     session: Session, settings: Settings, newsletter: Newsletter
 ) -> None:
     other = make_newsletter(session, "annat")
     source = networks()
-    for number in range(200):
-        at = NOW + number * 5 * MINUTE
+    for number in range(40):
+        at = NOW + number * 25 * MINUTE
         spelt = VICTIM if number % 3 else VICTIM.replace("@", f"+{number}@").upper()
         target = other if number % 2 else newsletter
         ask(session, settings, target, at, email=spelt, network=next(source))
@@ -112,14 +112,14 @@ def test_a_house_on_ipv6_is_one_network(
 def test_the_ceiling_over_all_holds(
     session: Session, settings: Settings, newsletter: Newsletter
 ) -> None:
-    strict = replace(settings, signups_per_hour=40)
+    strict = replace(settings, signups_per_hour=12)
     refused = 0
-    for number, network in zip(range(60), networks(), strict=False):
+    for number, network in zip(range(18), networks(), strict=False):
         try:
             ask(session, strict, newsletter, NOW, f"a{number}@example.org", network)
         except TooMany:
             refused += 1
-    assert (len(mails(session)), refused) == (40, 20)
+    assert (len(mails(session)), refused) == (12, 6)
 
 
 def test_every_way_that_mails_an_address_passes_the_gate(

@@ -58,7 +58,7 @@ def prepare(database: Database, settings: Settings, state: str, number: int) -> 
 def test_every_state_takes_the_same_time(
     database: Database, settings: Settings, ask: Callable[[str, int], float]
 ) -> None:
-    rounds = 15
+    rounds = 9
     states = ["new", *(status.value for status in Status), "never", "limited"]
     with database.transaction() as session:
         make_newsletter(session)

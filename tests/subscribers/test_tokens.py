@@ -105,7 +105,7 @@ def test_no_text_opens_a_door(session: Session, settings: Settings, door: str) -
     make_tokens(session, settings)
     before = standing(session)
 
-    @tries(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+    @tries(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
     @given(st.text(max_size=80) | st.from_regex(r"[A-Za-z0-9_-]{22}", fullmatch=True))
     def attempt(token: str) -> None:
         with pytest.raises(InvalidLink):
@@ -115,21 +115,22 @@ def test_no_text_opens_a_door(session: Session, settings: Settings, door: str) -
     assert standing(session) == before
 
 
+PAYLOADS: list[Any] = [
+    *(None, 1, "x", [], [1], [1, 0], ["x"] * 3, {"a": 1}, [None] * 4),
+    *([10**30, 0, "a"], [-1, 0, "a"], [1, "a"], [True, 0, ""], [1, "", "", 4]),
+]
+
+
 @pytest.mark.parametrize(
-    "purpose", [p for p in links.PURPOSES if p is not links.INVITE], ids=str
-)
-@pytest.mark.parametrize(
-    "payload",
-    [None, 1, "x", [], [1], [1, 0], ["x"] * 3, [10**30, 0, "a"], {"a": 1}, [None] * 4],
+    "purpose", [p for p in links.PURPOSES if p is not links.INVITE]
 )
 def test_a_signed_link_with_other_contents_opens_nothing(
-    session: Session, settings: Settings, purpose: links.Purpose, payload: Any
+    session: Session, settings: Settings, purpose: links.Purpose
 ) -> None:
-    if purpose is links.NEVER and isinstance(payload, list) and len(payload) == 1:
-        pytest.skip("that is what such a link holds")
     make_tokens(session, settings)
     before = standing(session)
-    token = links.sign(settings, purpose, payload)
-    with pytest.raises(InvalidLink):
-        DOORS[purpose.name](session, settings, token)
+    for payload in PAYLOADS:
+        token = links.sign(settings, purpose, payload)
+        with pytest.raises(InvalidLink):
+            DOORS[purpose.name](session, settings, token)
     assert standing(session) == before

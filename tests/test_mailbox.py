@@ -160,7 +160,7 @@ def test_a_name_that_is_no_mail_finds_none(box: Mailbox, name: str) -> None:
 
 def test_an_empty_mailbox_tells_the_first_step(client: FlaskClient) -> None:
     page = client.get("/mailbox/", headers={"Accept-Language": "sv"}).text
-    assert "Inga brev än" in page
+    assert "Inga mejl än" in page
 
 
 def test_the_list_names_subject_and_reader(

@@ -35,9 +35,10 @@ def look(page: Page, html: str, name: str) -> None:
     page.set_content(html)
     if SHOTS:
         page.screenshot(path=Path(SHOTS) / f"{name}.png", full_page=True)
-    assert page.evaluate("document.documentElement.scrollWidth") <= (
-        page.viewport_size or {"width": 0}
-    )["width"]
+    assert (
+        page.evaluate("document.documentElement.scrollWidth")
+        <= (page.viewport_size or {"width": 0})["width"]
+    )
     for pixels, in_footer in page.evaluate(FONT_SIZES):
         assert pixels >= (14 if in_footer else 16)
     axe(page, without=NOT_FOR_MAIL)

@@ -24,6 +24,8 @@ from newsletter.models import (
     MessageState,
     Newsletter,
 )
+from newsletter.subscribers import farewells
+from newsletter.subscribers.farewells import Farewell
 
 PAGES_A_STEP = 1000  # of SQLite: writers get in between
 POSTGRESQL_MAGIC = b"PGDMP"
@@ -63,25 +65,37 @@ def restore(place: Installation, file: Path, force: bool) -> None:
     """Put a backup in the database's place. Stop `serve` and `work` first.
 
     A restored copy sends nothing by itself: scheduled issues are held, issues that were
-    being sent are paused, and single mails that were waiting are dropped.
+    being sent are paused, and single mails that were waiting are dropped. Whoever left
+    according to the database that is replaced stays away.
     """
     _check_file(file, is_sqlite=place.database.is_sqlite)
-    if not force and _has_content(place):
+    if _has_content(place) and not force:
         raise Conflict(
             N_(
                 "This database is not empty. To replace all that is in it, say"
                 " --force; make a backup of it first."
             )
         )
+    said = _farewells(place)
     place.database.engine.dispose()
     _load(place.database.engine.url, file)
     migrate.upgrade(place.database.engine)
     with place.database.transaction() as session:
         held, paused, dropped = _silence(session)
+        gone = farewells.repeat(session, said)
     click.echo(
         f"Restored. Held: {held} issues, paused: {paused} issues, dropped: {dropped}"
-        " single mails. Look at them before you go on."
+        f" single mails. Left again: {gone} readers who had left since the backup."
     )
+
+
+def _farewells(place: Installation) -> list[Farewell]:
+    """Return who has left, as far as the database that is to be replaced knows."""
+    current, newest = migrate.revisions(place.database.engine)
+    if current is None or current != newest:
+        return []
+    with place.database.reading() as session:
+        return farewells.collect(session)
 
 
 def _silence(session: Session) -> tuple[int, int, int]:

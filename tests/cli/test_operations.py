@@ -32,8 +32,12 @@ from newsletter.models import (
     Message,
     MessageState,
     Newsletter,
+    Status,
     Subscriber,
+    Subscription,
 )
+from newsletter.subscribers import leaving, rights, suppression
+from newsletter.subscribers.consent import Origin
 from tests.conftest import SECRET
 from tests.factories import NOW, make_newsletter, make_post, make_subscription
 from tests.journey.outside import free_port
@@ -245,6 +249,39 @@ def test_a_restored_copy_sends_nothing_by_itself(
         Kind.DIGEST: MessageState.PAUSED,
         Kind.CONFIRM: MessageState.CANCELLED,
     }
+
+
+@pytest.mark.usefixtures("needs_tools")
+def test_who_left_after_the_backup_stays_away(
+    run: Run, database: Database, settings: Settings, tmp_path: Path
+) -> None:
+    with database.transaction() as session:
+        newsletter = make_newsletter(session)
+        left = make_subscription(session, newsletter, "asa@lund.example")
+        never = make_subscription(session, newsletter, "bo@malmo.example")
+        make_subscription(session, newsletter, "cecilia@ystad.example")
+        make_subscription(session, newsletter, "dan@eslov.example")
+        token, unwanted = left.leave_token, never.subscriber.address_hash
+    file = tmp_path / "inkorg.backup"
+    assert run("backup", file).exit_code == 0
+    with database.transaction() as session:
+        leaving.leave(
+            session, settings, token, origin=Origin("page"), how="page", now=NOW
+        )
+        suppression.suppress(session, unwanted, reason="never", now=NOW)
+        by_address = select(Subscriber).where(Subscriber.email == "dan@eslov.example")
+        rights.erase_subscriber(session, session.scalars(by_address).one(), now=NOW)
+    done = run("restore", file, "--force")
+    assert "Left again: 3 readers" in done.output, done.exception
+    with database.reading() as session:
+        statuses = select(Subscription.status).order_by(Subscription.id)
+        assert session.scalars(statuses).all() == [
+            Status.LEFT,
+            Status.SUPPRESSED,
+            Status.ACTIVE,
+        ]
+        assert suppression.reasons(session, unwanted, 1) == {"never"}
+        assert session.scalar(by_address) is None
 
 
 def test_a_backup_replaces_no_file_and_needs_its_folder(

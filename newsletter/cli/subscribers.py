@@ -22,8 +22,16 @@ from newsletter.cli.common import (
 from newsletter.db import utcnow
 from newsletter.errors import NotFound
 from newsletter.models import Issue, Status, Subscriber, Subscription
-from newsletter.subscribers import directory, exporting, histories, importing, rights
-from newsletter.subscribers.importing import Line, Report
+from newsletter.subscribers import (
+    directory,
+    exporting,
+    histories,
+    importing,
+    rights,
+    sheets,
+)
+from newsletter.subscribers.importing import Report
+from newsletter.subscribers.sheets import Line
 
 EXPLAINED = 5  # issues, where none is named
 WORDS = i18n.language(i18n.SOURCE)
@@ -69,8 +77,8 @@ def import_(
         newsletters.by_slug(session, slug)  # before a long file is read
     chosen = Status(status or ("active" if consent.strip() else "pending"))
     report = Report()
-    with importing.open_file(file) as lines, _progress(file) as advance:
-        for batch in importing.batches(importing.read_lines(lines)):
+    with sheets.open_file(file) as lines, _progress(file) as advance:
+        for batch in sheets.batches(sheets.read_lines(lines)):
             _import_batch(place, slug, batch, chosen, consent.strip(), report)
             advance(lines)
     _show_report(report, as_json)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from newsletter import links
@@ -12,9 +12,6 @@ from newsletter.config import Settings
 from newsletter.errors import N_, Conflict, ExpiredLink, InvalidInput, InvalidLink
 from newsletter.mail import mime, outbox
 from newsletter.models import (
-    Consent,
-    Delivery,
-    FormerToken,
     Status,
     Subscriber,
     Subscription,
@@ -28,17 +25,8 @@ from newsletter.subscribers.addresses import (
     read_address,
 )
 from newsletter.subscribers.consent import Origin
+from newsletter.subscribers.merging import merge, subscriptions_of
 from newsletter.subscribers.payloads import fields
-
-# Who stays when two subscriptions to one newsletter become one.
-PRECEDENCE = (
-    Status.ACTIVE,
-    Status.PAUSED,
-    Status.PENDING,
-    Status.LEFT,
-    Status.SUPPRESSED,
-)
-READING = (Status.ACTIVE, Status.PAUSED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,9 +181,9 @@ def move(
         subscriber.address_hash = hashed
         there = subscriber
     else:
-        _merge(session, subscriber, there, now)
+        merge(session, subscriber, there, now)
     session.flush()
-    for subscription in _subscriptions(session, there):
+    for subscription in subscriptions_of(session, there):
         suppression.lift(session, hashed, subscription.newsletter_id)
         consent.record(session, subscription, consent.ADDRESS_CHANGED, origin, now=now)
     return there
@@ -239,7 +227,7 @@ def _use(session: Session, nonce: str, now: datetime) -> bool:
 
 def _wake_bounced(session: Session, subscriber: Subscriber) -> None:
     """Let mail flow again where only the old address stood in the way."""
-    for subscription in _subscriptions(session, subscriber):
+    for subscription in subscriptions_of(session, subscriber):
         reasons = suppression.reasons(
             session, subscriber.address_hash, subscription.newsletter_id
         )
@@ -249,60 +237,3 @@ def _wake_bounced(session: Session, subscriber: Subscriber) -> None:
             and reasons <= {suppression.BOUNCED}
         ):
             subscription.status = Status.ACTIVE
-
-
-def _merge(
-    session: Session, moving: Subscriber, there: Subscriber, now: datetime
-) -> None:
-    """Let `there` take over what `moving` has; of two bonds to one newsletter, one."""
-    theirs = {s.newsletter_id: s for s in _subscriptions(session, there)}
-    for mine in _subscriptions(session, moving):
-        other = theirs.get(mine.newsletter_id)
-        if other is None:
-            mine.subscriber = there
-            continue
-        stays, goes = sorted((mine, other), key=lambda s: PRECEDENCE.index(s.status))
-        if goes.status in READING:
-            stays.cursor = max(stays.cursor, goes.cursor)
-        _absorb(session, stays, goes, now)
-        stays.subscriber = there
-    session.flush()
-    moving_id = moving.id
-    session.expunge(moving)
-    session.execute(delete(Subscriber).where(Subscriber.id == moving_id))
-
-
-def _absorb(
-    session: Session, stays: Subscription, goes: Subscription, now: datetime
-) -> None:
-    """Make one subscription of two: the history of both, and the links of both."""
-    consent.record(
-        session,
-        stays,
-        consent.MERGED,
-        Origin(),
-        now=now,
-        detail={"other_was": goes.status.value},
-    )
-    session.flush()
-    old, new = goes.id, stays.id
-    tokens = {"leave": goes.leave_token, "preferences": goes.preferences_token}
-    for model in (Consent, Delivery, FormerToken):
-        session.execute(
-            update(model)
-            .where(model.subscription_id == old)
-            .values(subscription_id=new)
-            .execution_options(synchronize_session=False)
-        )
-    session.expunge(goes)
-    session.execute(delete(Subscription).where(Subscription.id == old))
-    session.add_all(
-        FormerToken(token=token, opens=door, subscription_id=new)
-        for door, token in tokens.items()
-    )
-    session.flush()
-
-
-def _subscriptions(session: Session, subscriber: Subscriber) -> list[Subscription]:
-    query = select(Subscription).where(Subscription.subscriber_id == subscriber.id)
-    return list(session.scalars(query.order_by(Subscription.id)))

@@ -13,8 +13,7 @@ From outside, every state of an address looks the same, and takes the same time.
     over the limits of gate.py  nothing at all
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -25,9 +24,8 @@ from sqlalchemy.orm import Session
 
 from newsletter import links
 from newsletter.config import Settings
-from newsletter.errors import N_, ExpiredLink, InvalidInput, InvalidLink
+from newsletter.errors import N_, ExpiredLink, InvalidLink
 from newsletter.mail import outbox
-from newsletter.mail.mime import Letter
 from newsletter.models import (
     Issue,
     IssueState,
@@ -36,10 +34,8 @@ from newsletter.models import (
     Subscriber,
     Subscription,
 )
-from newsletter.subscribers import choices, consent, gate, letters, suppression
+from newsletter.subscribers import asking, consent, gate, letters, suppression
 from newsletter.subscribers.addresses import (
-    Address,
-    address_hash,
     mailbox_hash,
     read_address,
 )
@@ -48,7 +44,6 @@ from newsletter.subscribers.payloads import fields
 from newsletter.subscribers.purge import delete_subscriptions
 
 UNCONFIRMED_DAYS = 7
-READING = (Status.ACTIVE, Status.PAUSED)
 AWAITING = (Status.PENDING, Status.LEFT, Status.SUPPRESSED)
 State = Literal["ready", "confirmed", "expired", "void", "invalid"]
 
@@ -60,15 +55,6 @@ class ConfirmationView:
     newsletter: Newsletter | None  # None where the link says nothing we know
     subscription: Subscription | None
     state: State
-
-
-@dataclass(frozen=True, slots=True)
-class Wishes:
-    """What someone chose with their sign-up; None is the newsletter's own."""
-
-    language: str | None = None
-    rhythm: str | None = None
-    topic_ids: Sequence[int] | None = None
 
 
 def request_subscription(
@@ -95,16 +81,20 @@ def request_subscription(
     gate.check_ways_in(session, settings, origin.network, now=now)
     mailbox = mailbox_hash(settings, address)
     gate.hold(session, mailbox)
-    wishes = _wishes(session, newsletter, language, rhythm, topics)
-    if _is_closed(session, settings, address.key, newsletter, mailbox, now):
+    wishes = asking.read_wishes(session, newsletter, language, rhythm, topics)
+    if asking.is_closed(session, settings, address.key, newsletter, mailbox, now):
         # The same work for nobody, taken back: silence takes as long as an answer.
-        with _taken_back(session):
+        with asking.taken_back(session):
             address = read_address(f"{links.new_token().strip('-_')}@nobody.example")
-            somebody = _subscription_of(session, settings, newsletter, address, now)
-            _answer(session, settings, somebody, mailbox, origin, wishes, now)
+            somebody = asking.subscription_of(
+                session, settings, newsletter, address, now
+            )
+            asking.ask(session, settings, somebody, mailbox, origin, wishes, now)
     else:
-        subscription = _subscription_of(session, settings, newsletter, address, now)
-        _answer(session, settings, subscription, mailbox, origin, wishes, now)
+        subscription = asking.subscription_of(
+            session, settings, newsletter, address, now
+        )
+        asking.ask(session, settings, subscription, mailbox, origin, wishes, now)
     gate.count_way_in(session, settings, origin.network, mailbox, now=now)
 
 
@@ -125,7 +115,7 @@ def look_at_confirmation(
         return ConfirmationView(None, None, "expired" if expired else "void")
     state: State = "void"
     if subscription.round == payload[1]:
-        if subscription.status in READING:
+        if subscription.status in asking.READING:
             state = "confirmed"
         elif expired:
             state = "expired"
@@ -152,7 +142,7 @@ def confirm(
     subscription = _of_payload(session, payload)
     if subscription is None or subscription.round != payload[1]:
         raise _void()
-    if subscription.status in READING:
+    if subscription.status in asking.READING:
         return subscription
     if _is_silent(session, subscription):
         raise _void()
@@ -190,28 +180,16 @@ def send_again(
     mailbox = mailbox_hash(settings, address)
     gate.hold(session, mailbox)
     newsletter = subscription.newsletter
-    if not _is_closed(session, settings, address.key, newsletter, mailbox, now):
-        _answer(session, settings, subscription, mailbox, origin, Wishes(), now)
+    if not asking.is_closed(session, settings, address.key, newsletter, mailbox, now):
+        asking.ask(
+            session, settings, subscription, mailbox, origin, asking.Wishes(), now
+        )
     gate.count_way_in(session, settings, origin.network, mailbox, now=now)
 
 
 def look_at_never(settings: Settings, token: str) -> None:
     """Tell whether a "never again" link is ours. Raises ExpiredLink or InvalidLink."""
     _hash_to_forget(settings, token)
-
-
-def ask_imported(
-    session: Session, settings: Settings, subscription_id: int, *, now: datetime
-) -> None:
-    """Send the confirmation mail to someone an editor imported, within the limits."""
-    subscription = session.get_one(Subscription, subscription_id)
-    address = read_address(subscription.subscriber.email, trial=True)
-    mailbox = mailbox_hash(settings, address)
-    newsletter = subscription.newsletter
-    if not _is_closed(session, settings, address.key, newsletter, mailbox, now):
-        _answer(
-            session, settings, subscription, mailbox, Origin("import"), Wishes(), now
-        )
 
 
 def never_again(
@@ -263,31 +241,6 @@ def welcome(
     )
 
 
-def find_or_add(
-    session: Session, settings: Settings, address: Address, now: datetime
-) -> Subscriber:
-    """Return the subscriber with this address, locked until the transaction ends."""
-    known = (
-        select(Subscriber)
-        .where(Subscriber.email_key == address.key)
-        .with_for_update(of=Subscriber)
-    )
-    if found := session.scalar(known):
-        return found
-    session.execute(
-        consent.upsert(session, Subscriber)
-        .values(
-            email=address.email,
-            email_key=address.key,
-            address_hash=address_hash(settings, address.key),
-            name="",
-            created_at=now,
-        )
-        .on_conflict_do_nothing(index_elements=["email_key"])
-    )
-    return session.scalars(known).one()
-
-
 def starting_position(session: Session, newsletter_id: int) -> int:
     """Return where a new reader begins: after the last issue that went out.
 
@@ -305,162 +258,11 @@ def starting_position(session: Session, newsletter_id: int) -> int:
     return session.scalar(query) or 0
 
 
-def confirmation_payload(subscription: Subscription) -> list[Any]:
-    """Return what a confirmation link says.
-
-    The piece of the hash binds it to the address: SQLite gives a deleted row's id away
-    again.
-    """
-    fingerprint = subscription.subscriber.address_hash[:16]
-    return [subscription.id, subscription.round, fingerprint]
-
-
-def _wishes(
-    session: Session,
-    newsletter: Newsletter,
-    language: str | None,
-    rhythm: str | None,
-    topics: Sequence[str] | None,
-) -> Wishes:
-    if language not in choices.offered_languages(newsletter):
-        language = None
-    if rhythm not in choices.offered_rhythms(newsletter):
-        rhythm = None
-    topic_ids = None
-    if topics:
-        try:
-            topic_ids = choices.check_topics(session, newsletter, topics)
-        except InvalidInput:
-            topic_ids = None
-    return Wishes(language, rhythm, topic_ids)
-
-
-def _is_closed(
-    session: Session,
-    settings: Settings,
-    key: str,
-    newsletter: Newsletter,
-    mailbox: str,
-    now: datetime,
-) -> bool:
-    hashed = address_hash(settings, key)
-    forbidden = suppression.reasons(session, hashed, newsletter.id)
-    allowed = gate.may_mail(session, mailbox, _occasion(newsletter), now=now)
-    return bool(forbidden & suppression.SILENT) or not allowed
-
-
 def _is_silent(session: Session, subscription: Subscription) -> bool:
     found = suppression.reasons(
         session, subscription.subscriber.address_hash, subscription.newsletter_id
     )
     return bool(found & suppression.SILENT)
-
-
-@contextmanager
-def _taken_back(session: Session) -> Iterator[None]:
-    """Do something and undo it."""
-    savepoint = session.begin_nested()
-    yield
-    savepoint.rollback()
-
-
-def _answer(
-    session: Session,
-    settings: Settings,
-    subscription: Subscription,
-    mailbox: str,
-    origin: Origin,
-    wishes: Wishes,
-    now: datetime,
-) -> None:
-    """Queue the mail that this state of the subscription calls for."""
-    newsletter = subscription.newsletter
-    if subscription.status in READING:
-        letter = letters.already(settings, newsletter, subscription.language)
-        with _taken_back(session):
-            consent.record(session, subscription, consent.REQUESTED, origin, now=now)
-            session.flush()
-    else:
-        _note(session, subscription, wishes, now)
-        consent.record(session, subscription, consent.REQUESTED, origin, now=now)
-        letter = _confirmation(
-            settings,
-            newsletter,
-            subscription.language,
-            confirmation_payload(subscription),
-            subscription.subscriber.address_hash,
-        )
-    outbox.queue_single(
-        session,
-        letter,
-        address=subscription.subscriber.email,
-        occasion=f"confirm:{subscription.id}:{int(now.timestamp())}",
-        now=now,
-        subscription_id=subscription.id,
-        newsletter_id=newsletter.id,
-    )
-    gate.count_mail(session, mailbox, _occasion(newsletter), now=now)
-
-
-def _confirmation(
-    settings: Settings,
-    newsletter: Newsletter,
-    language: str | None,
-    payload: list[Any],
-    hashed: str,
-) -> Letter:
-    return letters.confirmation(
-        settings,
-        newsletter,
-        language or newsletter.language,
-        confirm_url=links.signed_url(settings, links.CONFIRM, payload),
-        never_url=links.signed_url(settings, links.NEVER, [hashed]),
-    )
-
-
-def _subscription_of(
-    session: Session,
-    settings: Settings,
-    newsletter: Newsletter,
-    address: Address,
-    now: datetime,
-) -> Subscription:
-    """Return this person's subscription, a new pending one where there is none."""
-    subscriber = find_or_add(session, settings, address, now)
-    query = select(Subscription).where(
-        Subscription.newsletter_id == newsletter.id,
-        Subscription.subscriber_id == subscriber.id,
-    )
-    if found := session.scalar(query):
-        return found
-    subscription = Subscription(
-        newsletter=newsletter,
-        subscriber=subscriber,
-        status=Status.PENDING,
-        language=newsletter.language,
-        rhythm=newsletter.default_rhythm,
-        leave_token=links.new_token(),
-        preferences_token=links.new_token(),
-        round=0,
-        created_at=now,
-    )
-    session.add(subscription)
-    session.flush()
-    return subscription
-
-
-def _note(
-    session: Session, subscription: Subscription, wishes: Wishes, now: datetime
-) -> None:
-    """Write down the latest wish of someone who is not a reader yet."""
-    subscription.requested_at = now
-    if wishes.language:
-        subscription.language = wishes.language
-    if wishes.rhythm:
-        subscription.rhythm = wishes.rhythm
-    if wishes.topic_ids is not None:
-        choices.set_topics(session, subscription, wishes.topic_ids)
-    session.flush()
 
 
 def _activate(
@@ -492,7 +294,7 @@ def _activate(
 
 def _confirmed_elsewhere(session: Session, subscription: Subscription) -> Subscription:
     """Answer the loser of a race: content if the winner confirmed, void if it left."""
-    if subscription.status in READING:
+    if subscription.status in asking.READING:
         return subscription
     raise _void()
 
@@ -509,10 +311,6 @@ def _of_payload(session: Session, payload: Any) -> Subscription | None:
 def _hash_to_forget(settings: Settings, token: str) -> str:
     (hashed,) = fields(links.read(settings, links.NEVER, token).payload, str)
     return str(hashed)
-
-
-def _occasion(newsletter: Newsletter) -> str:
-    return f"confirm:{newsletter.id}"
 
 
 def _void() -> InvalidLink:

@@ -26,6 +26,7 @@ from newsletter.subscribers import (
     moving,
     preferences,
     rights,
+    sheets,
     signup,
 )
 from newsletter.subscribers.addresses import address_hash
@@ -213,7 +214,7 @@ def test_an_import_does_not_bring_the_erased_back_but_they_can_come_themselves(
         session,
         settings,
         newsletter,
-        [importing.Line(2, {"email": EMAIL})],
+        [sheets.Line(2, {"email": EMAIL})],
         status=Status.ACTIVE,
         source="an old list",
         report=report,

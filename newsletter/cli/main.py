@@ -3,6 +3,7 @@
 import sys
 
 import click
+from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from newsletter.cli import (
     backup,
@@ -35,4 +36,13 @@ def main() -> None:
         cli(prog_name="python -m newsletter")
     except InkorgError as error:
         click.echo(str(error), err=True)
+        sys.exit(1)
+    except (OperationalError, ProgrammingError) as error:
+        why = " ".join(str(error.orig).split()).rstrip(".?")
+        click.echo(
+            f"The database cannot be used: {why}. Is it running, is"
+            " NEWSLETTER_DATABASE_URL right, and is it up to date (python -m newsletter"
+            " db upgrade)?",
+            err=True,
+        )
         sys.exit(1)

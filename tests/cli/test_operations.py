@@ -398,6 +398,18 @@ def test_an_old_schema_stops_the_start(
         assert run("db", "upgrade", **fresh).exit_code == 0
 
 
+@pytest.mark.slow
+def test_a_database_that_is_away_is_one_line(
+    environ: dict[str, str], tmp_path: Path
+) -> None:
+    environ["NEWSLETTER_DATABASE_URL"] = f"sqlite:///{tmp_path}/empty.sqlite3"
+    with started(environ, "newsletter", "list") as process:
+        said, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert said.startswith("The database cannot be used: no such table: newsletter.")
+    assert len(said.splitlines()) == 1
+
+
 @pytest.mark.parametrize(
     ("path", "masked"),
     [

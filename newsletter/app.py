@@ -23,6 +23,7 @@ from newsletter.web.workspace import (
     authors,
     fetching,
     invitations,
+    issue_preview,
     issues,
     newsletter_settings,
     overview,
@@ -38,7 +39,7 @@ BLUEPRINTS = (
     *(preferences.bp, rights.bp, archive.bp, embed.bp),
     *(overview.bp, account.bp, invitations.bp, subscribers.bp, reader.bp),
     *(newsletter_settings.bp, people.bp),
-    *(posts.bp, fetching.bp, authors.bp, issues.bp, sending.bp),
+    *(posts.bp, fetching.bp, authors.bp, issues.bp, issue_preview.bp, sending.bp),
 )
 
 

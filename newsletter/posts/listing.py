@@ -64,15 +64,10 @@ def counts(session: Session, newsletter: Newsletter) -> dict[str, int]:
     return {str(state): count for state, count in rows}
 
 
-def held(session: Session, newsletter: Newsletter) -> list[int]:
-    """Return the ids of all posts that a feed's flood brought, oldest first."""
-    return list(
-        session.scalars(
-            select(Post.id)
-            .where(Post.newsletter_id == newsletter.id, Post.state == PostState.HELD)
-            .order_by(Post.published_at, Post.id)
-        )
-    )
+def held(session: Session, newsletter: Newsletter) -> list[Post]:
+    """Return all posts that a feed's flood brought, oldest first."""
+    query = _of(newsletter, PostState.HELD).order_by(Post.published_at, Post.id)
+    return list(session.scalars(query))
 
 
 def counts_by_author(session: Session, newsletter: Newsletter) -> dict[int, int]:

@@ -192,7 +192,11 @@ function followProgress(box) {
   let spoken = -1;
 
   async function look() {
-    if (document.hidden) return;
+    if (!document.hidden) await fetchFigures();
+    setTimeout(look, POLL_MS);
+  }
+
+  async function fetchFigures() {
     let response;
     try {
       response = await fetch(box.dataset.progress, { credentials: "same-origin" });
@@ -214,7 +218,7 @@ function followProgress(box) {
     }
   }
 
-  setInterval(look, POLL_MS);
+  setTimeout(look, POLL_MS);
 }
 
 for (const form of document.querySelectorAll("form[data-compose]")) {

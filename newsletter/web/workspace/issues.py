@@ -1,23 +1,17 @@
 """Issues: the list, a new one, and the page where one is composed."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
-from flask import Blueprint, Response, redirect, request, url_for
+from flask import Blueprint, redirect, request, url_for
 from sqlalchemy import select
 from sqlalchemy.orm import Session, selectinload
-from werkzeug.datastructures import MultiDict
-from werkzeug.wrappers import Response as AnyResponse
+from werkzeug.wrappers import Response
 
 from newsletter import i18n
 from newsletter.db import db, utcnow
 from newsletter.digests import compose, drafts, publish, wording
 from newsletter.digests.drafts import EDITABLE
 from newsletter.errors import N_, Conflict, InkorgError
-from newsletter.i18n import Language
-from newsletter.mail import ledger, mime
-from newsletter.mail.mime import Frozen
-from newsletter.models import Issue, Kind, Message, Newsletter, Post, PostState, Role
+from newsletter.mail import ledger
+from newsletter.models import Issue, Newsletter, PostState, Role
 from newsletter.posts import listing
 from newsletter.subscribers import addresses
 from newsletter.web import rendering
@@ -84,7 +78,7 @@ def pick(newsletter: Newsletter) -> str:
 
 @bp.post("/editor/<slug>/issues/new")
 @needs(Role.EDITOR)
-def create(newsletter: Newsletter) -> AnyResponse:
+def create(newsletter: Newsletter) -> Response:
     """Make a draft of what is new, or of the posts that were ticked."""
     picked = request.form.getlist("post", type=int)
     try:
@@ -114,7 +108,7 @@ def show(newsletter: Newsletter, issue_id: int) -> str:
 
 @bp.post("/editor/<slug>/issues/<int:issue_id>/")
 @needs(Role.EDITOR)
-def save(newsletter: Newsletter, issue_id: int) -> AnyResponse | tuple[str, int]:
+def save(newsletter: Newsletter, issue_id: int) -> Response | tuple[str, int]:
     """Save what was typed, then do what the button said."""
     action = request.form.get("action", "save")
     try:
@@ -138,31 +132,9 @@ def save(newsletter: Newsletter, issue_id: int) -> AnyResponse | tuple[str, int]
     return redirect(_page_of(newsletter, issue_id) + moved)
 
 
-@bp.get("/editor/<slug>/issues/<int:issue_id>/preview")
-@needs(Role.VIEWER)
-def preview_stored(newsletter: Newsletter, issue_id: int) -> Response:
-    """Show the mail as it is stored."""
-    issue = issue_form.issue_of(db.session(), newsletter, issue_id)
-    return _preview(newsletter, issue, request.args)
-
-
-@bp.post("/editor/<slug>/issues/<int:issue_id>/preview")
-@needs(Role.EDITOR)
-def preview_typed(newsletter: Newsletter, issue_id: int) -> Response:
-    """Show the mail as it stands in the form; nothing is stored."""
-    session = db.session()
-    issue = issue_form.issue_of(session, newsletter, issue_id)
-    form = issue_form.typed(request.form, issue)
-    ids = [i for i in form.added if i < 2**31]
-    query = select(Post).where(Post.newsletter_id == newsletter.id, Post.id.in_(ids))
-    added = {post.id: post for post in session.scalars(query)}
-    drawn = issue_form.sketch(issue, newsletter, form, added)
-    return _preview(newsletter, drawn, request.form)
-
-
 @bp.post("/editor/<slug>/issues/<int:issue_id>/discard")
 @needs(Role.EDITOR)
-def discard(newsletter: Newsletter, issue_id: int) -> AnyResponse:
+def discard(newsletter: Newsletter, issue_id: int) -> Response:
     """Throw a draft away."""
     with writing(newsletter) as (session, here):
         drafts.discard(session, issue_form.issue_of(session, here, issue_id))
@@ -240,65 +212,13 @@ def _compose_page(
         subject=letter.subject,
         made_subject=wording.subject(titles, words),
         made_preview_text=wording.preview(titles, excerpt),
+        shown=len(entries),
         size_kb=round(compose.encoded_size(letter.html) / 1024),
         languages=preview.languages(newsletter),
         STATE_WORDS=STATE_WORDS,
         STATE_COLOURS=STATE_COLOURS,
         LIMITS=LIMITS,
     )
-
-
-def _preview(
-    newsletter: Newsletter, issue: Issue, wanted: MultiDict[str, str]
-) -> Response:
-    """Show an issue as `wanted` says: view, scheme, language."""
-    offered = dict(preview.languages(newsletter))
-    code = wanted.get("language", "")
-    language = i18n.language(code if code in offered else newsletter.language)
-    scheme = wanted.get("scheme", "")
-    view = wanted.get("view", "")
-    try:
-        shown = _sent(issue, language) or _composed(newsletter, issue, language)
-        if view == "text":
-            return preview.plain(shown.text, title=shown.subject, scheme=scheme)
-        if view == "source":
-            source = preview.source(shown.frozen(), now=utcnow())
-            return preview.plain(source, title=shown.subject, scheme=scheme)
-    except InkorgError as error:
-        return preview.problem(rendering.words().error(error))
-    return preview.mail(shown.html, scheme=scheme)
-
-
-@dataclass(frozen=True, slots=True)
-class _Shown:
-    """A mail to look at; its source is only worked out where it is wanted."""
-
-    subject: str
-    html: str
-    text: str
-    frozen: Callable[[], Frozen]
-
-
-def _composed(newsletter: Newsletter, issue: Issue, language: Language) -> _Shown:
-    letter = compose.compose(
-        current_settings(), issue, newsletter, issue.posts, language
-    )
-    html, text = mime.without_fields(letter.html), mime.without_fields(letter.text)
-    return _Shown(letter.subject, html, text, lambda: mime.freeze(letter))
-
-
-def _sent(issue: Issue, language: Language) -> _Shown | None:
-    """Return what has been sent in that language, or in another, if anything has."""
-    found = db.session.scalar(
-        select(Message)
-        .where(Message.issue_id == issue.id, Message.kind == Kind.DIGEST)
-        .order_by((Message.language == language.code).desc(), Message.id)
-        .limit(1)
-    )
-    if found is None:
-        return None
-    frozen = found.frozen
-    return _Shown(found.subject, found.html, found.text, lambda: Frozen.unpack(frozen))
 
 
 def _page_of(newsletter: Newsletter, issue_id: int) -> str:

@@ -150,7 +150,7 @@ def decide(newsletter: Newsletter) -> AnyResponse:
     if decision not in DECISIONS:
         raise InvalidInput(N_("Choose what is to become of the posts."))
     with writing(newsletter) as (session, here):
-        held = [editing.find(session, here, i) for i in listing.held(session, here)]
+        held = listing.held(session, here)
         if decision == "withdraw":
             for post in held:
                 editing.withdraw(session, post, now=now)

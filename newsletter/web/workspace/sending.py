@@ -37,6 +37,7 @@ UNDER_WAY = (IssueState.SENDING, IssueState.PAUSED)
 DRIFT_READERS = 5
 DRIFT_SHARE = 0.01
 NEAR_LIMIT = 0.9
+SENDER_FIELDS = ("postal_address", "from_email")  # put right in the settings
 
 
 class Changed(Conflict):
@@ -207,11 +208,12 @@ def _ask_page(
 ) -> str:
     session = db.session()
     found = editions.editions(session, issue)
-    problem = ""
+    problem, in_settings = "", False
     try:
         publish.check(session, issue)
     except InkorgError as error:
         problem = rendering.words().error(error)
+        in_settings = getattr(error, "field", "") in SENDER_FIELDS
     letter = publish.sample_letter(current_settings(), issue)
     readers_of: dict[str, int] = {}
     for edition in found:
@@ -231,6 +233,7 @@ def _ask_page(
         titles=issue_form.titles_of(issue),
         fingerprint=issue_form.fingerprint(issue),
         problem=problem,
+        in_settings=in_settings,
         errors=errors or {},
         at=request.form.get("at", ""),
         earliest=moments.write(utcnow(), newsletter.timezone),

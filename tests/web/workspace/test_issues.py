@@ -272,6 +272,20 @@ def test_without_readers_there_is_no_button_to_send(
     assert "readers" not in question(editor, issue_id)
 
 
+def test_what_the_law_asks_for_is_asked_for_before_sending(
+    editor: FlaskClient, database: Database, issue_id: int
+) -> None:
+    asked = question(editor, issue_id)
+    with database.transaction() as session:
+        drafts.find(session, issue_id).newsletter.postal_address = ""
+    page = editor.get(f"{ISSUES}{issue_id}/send").text
+    assert "postadress" in page
+    assert 'href="/editor/labbet/settings/"' in page
+    assert "readers" not in question(editor, issue_id)
+    assert post(editor, f"{ISSUES}{issue_id}/send", asked).status_code == 400
+    assert deliveries(database) == 0
+
+
 def test_an_issue_is_scheduled_in_the_newsletters_own_time(
     editor: FlaskClient, database: Database, issue_id: int
 ) -> None:

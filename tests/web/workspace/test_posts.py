@@ -1,10 +1,7 @@
 """Posts in the workspace: the list, writing, a flood, authors, fetching."""
 
-import http.server
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from flask import Flask
@@ -14,16 +11,12 @@ from sqlalchemy import select
 from newsletter.config import Settings
 from newsletter.db import Database
 from newsletter.models import Author, Feed, Newsletter, Post, PostState, Role
-from tests.factories import NOW, make_newsletter, make_post
+from tests.factories import make_newsletter, make_post
+from tests.feed_server import FeedServer
 from tests.web.at_work import as_editor
 from tests.web.workspace.compose_world import contents, post
 
 POSTS = "/editor/labbet/posts/"
-FEED = """<?xml version="1.0" encoding="utf-8"?><rss version="2.0"><channel>
-<title>Labbet</title><link>http://127.0.0.1/</link>
-<item><title>Kören sjunger vidare</title><link>http://127.0.0.1/kor/</link>
-<guid>kor</guid><pubDate>Fri, 11 Oct 2019 09:00:00 +0000</pubDate>
-<description>Åtta orter har nu en kör.</description></item></channel></rss>"""
 
 
 @pytest.fixture
@@ -278,24 +271,10 @@ def test_a_correction_of_an_author_holds_for_all_their_posts(
 
 
 @pytest.fixture
-def blog(tmp_path: Path) -> Iterator[str]:
+def blog() -> Iterator[FeedServer]:
     """A web server with a feed, on a port of its own."""
-    (tmp_path / "feed.xml").write_text(FEED, encoding="utf-8")
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def __init__(self, *args: object, **more: object) -> None:
-            super().__init__(*args, directory=str(tmp_path), **more)  # type: ignore[arg-type]
-
-        def log_message(self, *args: object) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with FeedServer() as server:
+        yield server
 
 
 class TestFetching:
@@ -310,16 +289,16 @@ class TestFetching:
         editor: FlaskClient,
         database: Database,
         newsletter: Newsletter,
-        blog: str,
+        blog: FeedServer,
     ) -> None:
         with database.transaction() as session:
-            for name in ("feed.xml", "nowhere.xml"):
-                session.add(Feed(newsletter_id=newsletter.id, url=f"{blog}/{name}"))
+            for path in ("/feed", "/nowhere"):
+                session.add(Feed(newsletter_id=newsletter.id, url=blog.url(path)))
         answer = post(editor, POSTS + "fetch", {})
         page = editor.get(answer.location).text
         assert "1 inlägg kom." in page
-        assert "Kören sjunger vidare" in page
-        assert f"{blog}/nowhere.xml: " in page
+        assert "En egen kväll" in page
+        assert f"{blog.url('/nowhere')}: " in page
         answer = post(editor, POSTS + "fetch", {})
         assert "Det finns inget nytt i flödena." in editor.get(answer.location).text
 
@@ -376,4 +355,3 @@ def test_another_newsletters_post_is_not_there(
         post(editor, f"/editor/annat/posts/{found.id}/withdraw", {}).status_code == 404
     )
     assert only_post(database).state is PostState.PUBLISHED
-    assert NOW

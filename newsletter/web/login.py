@@ -24,7 +24,7 @@ from sqlalchemy import select
 from werkzeug.datastructures import ImmutableMultiDict, MultiDict
 
 from newsletter.config import Settings, subkey
-from newsletter.db import db
+from newsletter.db import db, utcnow
 from newsletter.errors import N_, InvalidInput
 from newsletter.models import Editor, Membership, WebAuthn
 from newsletter.web import factors, guessing, rendering, sessions
@@ -125,6 +125,7 @@ def _config(settings: Settings) -> dict[str, Any]:
         "POST_LOGOUT_VIEW": "/editor/login",
         "RETURN_GENERIC_RESPONSES": True,
         "API_ENABLED_METHODS": ["session"],
+        "DATETIME_FACTORY": utcnow,
         "FRESHNESS": sessions.IDLE,
         "EMAIL_PLAINTEXT": False,  # editor_mail.py writes them
         "EMAIL_HTML": False,

@@ -20,6 +20,9 @@ from newsletter.db import db, transaction
 from newsletter.models import Editor, UsedLink
 
 IDLE = timedelta(hours=12)
+# How old a cookie may grow before it is written anew. Not with every answer: a late one
+# (of a font, say) would put back the session as it was before a login or a message.
+RENEW_SECONDS = 600
 ABSOLUTE_SECONDS = 7 * 24 * 3600
 # What Flask-Login and Flask-Security put into the session while logging in.
 KEPT_AT_LOGIN = {"_user_id", "_fresh", "_id", "fs_cc", "fs_paa"}
@@ -28,6 +31,7 @@ KEPT_AT_LOGIN = {"_user_id", "_fresh", "_id", "fs_cc", "fs_paa"}
 def init_app(app: Flask, manager: Any) -> None:
     """Take over from Flask-Login's `manager` how an editor is found."""
     app.config["PERMANENT_SESSION_LIFETIME"] = IDLE
+    app.config["SESSION_REFRESH_EACH_REQUEST"] = False
     app.config["SESSION_PROTECTION"] = None  # _load is stricter, and spares phones
     manager.user_loader(_load)
     manager.request_loader(_no_token)
@@ -42,7 +46,7 @@ def _begin(_app: Flask, user: Editor, **_: Any) -> None:
     g.pop("csrf_token", None)
     session.permanent = True
     session["number"] = links.new_token()
-    session["since"] = int(time.time())
+    session["since"] = session["seen"] = int(time.time())
     session["browser"] = _browser()
 
 
@@ -57,6 +61,8 @@ def _end(_app: Flask, **_: Any) -> None:
 
 def _load(uniquifier: str) -> Editor | None:
     """Find the editor of this session, if it is still good."""
+    if request.endpoint == "static":
+        return None  # nobody needs to be known for those, nor the database asked
     if not 0 <= time.time() - session.get("since", 0) < ABSOLUTE_SECONDS:
         return None
     if session.get("browser") != _browser():
@@ -73,6 +79,8 @@ def _load(uniquifier: str) -> Editor | None:
     )
     editor = db.session.scalars(query).unique().one_or_none()
     if editor is not None:
+        if time.time() - session.get("seen", 0) > RENEW_SECONDS:
+            session["seen"] = int(time.time())
         # Flask-Security asks how and when someone proved who they are.
         g.fs_authn_via = "session"
         g.fs_paa = session.get("fs_paa", 0)

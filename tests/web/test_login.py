@@ -410,6 +410,27 @@ def test_an_editor_who_was_put_out_is_out_at_once(
     assert WRONG in log_in(browser(app)).text
 
 
+def test_the_cookie_is_written_anew_now_and_then(app: Flask, asa: Editor) -> None:
+    client = browser(app)
+    log_in(client)
+    client.get("/editor/account/")  # its forms have a token now
+    assert "Set-Cookie" not in client.get("/editor/account/").headers
+    assert "Set-Cookie" not in client.get("/static/tokens.css").headers
+    with client.session_transaction() as session:
+        session["seen"] -= 3600
+    assert "Set-Cookie" in client.get("/editor/account/").headers
+    assert "Set-Cookie" not in client.get("/editor/account/").headers
+
+
+def test_an_idle_session_ends(app: Flask, asa: Editor) -> None:
+    client = browser(app)
+    log_in(client)
+    assert app.permanent_session_lifetime == timedelta(hours=12)
+    expires = client.get_cookie("inkorg")
+    assert expires is not None and expires.expires is not None
+    assert expires.expires - utcnow() < timedelta(hours=12, minutes=1)
+
+
 def test_the_session_cookie_is_guarded(app: Flask, asa: Editor) -> None:
     client = browser(app)
     cookie = log_in(client).headers["Set-Cookie"]

@@ -1,0 +1,281 @@
+"""The editors' workspace in a real browser: accessible, by keyboard, with passkeys."""
+
+import re
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Page, expect
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from newsletter import editors
+from newsletter.db import EXTENSION, Database, utcnow
+from newsletter.models import (
+    Delivery,
+    DeliveryState,
+    Feed,
+    Issue,
+    IssueState,
+    Kind,
+    Message,
+    Newsletter,
+    Role,
+    Status,
+    Subscription,
+    WebAuthn,
+)
+from newsletter.subscribers import consent
+from newsletter.subscribers.consent import Origin
+from tests.browser.conftest import Live, NewPage, Theme, axe
+from tests.factories import NOW, make_newsletter, make_post, make_subscription
+
+pytestmark = pytest.mark.browser
+
+EMAIL = "redaktor.med.langt.namn@redaktionen.example"
+PAGES = (
+    "/editor/?all=1",
+    "/editor/new",
+    "/editor/labbet/",
+    "/editor/tomt/",
+    "/editor/labbet/subscribers/",
+    "/editor/labbet/subscribers/1/",
+    "/editor/labbet/subscribers/1/erase",
+    "/editor/labbet/subscribers/add",
+    "/editor/tomt/subscribers/",
+    "/editor/labbet/settings/",
+    "/editor/labbet/settings/people/",
+    "/editor/account/",
+    "/editor/account/password",
+    "/editor/account/second-factor",
+    "/editor/account/recovery-codes",
+    "/editor/account/passkeys",
+)
+
+
+@pytest.fixture
+def database(live: Live) -> Database:
+    found: Database = live.app.extensions[EXTENSION]
+    return found
+
+
+@pytest.fixture
+def filled(database: Database) -> int:
+    """One newsletter with something of everything, one with nothing."""
+    with database.transaction() as session:
+        labbet = make_newsletter(session, "labbet")
+        make_newsletter(session, "tomt", title="Ett tomt nyhetsbrev", postal_address="")
+        for number in range(4):
+            make_post(session, labbet, title=f"Integrationskör i behov nummer {number}")
+        feed = Feed(newsletter_id=labbet.id, url="https://blogg.example/" + "x" * 90)
+        feed.failing_since, feed.error = NOW, "404"
+        session.add(feed)
+        for status in Status:
+            email = f"en.ganska.lang.adress.{status}@en.ganska.lang.doman.example"
+            make_subscription(session, labbet, email, status=status)
+        first = session.scalars(select(Subscription).order_by(Subscription.id)).first()
+        assert first is not None
+        origin = Origin("https://labbet.example/", "192.0.2.4", "Ja, tack. " * 20)
+        consent.record(session, first, consent.CONFIRMED, origin, now=NOW)
+        issue_id = sending(session, labbet)
+        editors.add(session, "b@redaktion.example", Role.EDITOR, labbet, now=NOW)
+        return issue_id
+
+
+def sending(session: Session, newsletter: Newsletter) -> int:
+    """Put an issue under way: 3 of 5 sent."""
+    issue = Issue(
+        newsletter_id=newsletter.id,
+        state=IssueState.SENDING,
+        number=1,
+        subject="Fyra nya inlägg",
+        total=5,
+        started_at=NOW,
+    )
+    session.add(issue)
+    session.flush()
+    message = Message(
+        kind=Kind.DIGEST,
+        newsletter_id=newsletter.id,
+        issue_id=issue.id,
+        lane=1,
+        language="sv",
+        subject="Fyra nya inlägg",
+        sender="labbet@allmannyttan.example",
+        nonce="n",
+        frozen=b"",
+    )
+    session.add(message)
+    session.flush()
+    for number in range(5):
+        session.add(
+            Delivery(
+                message_id=message.id,
+                occasion=f"issue:{issue.id}",
+                address=f"l{number}@exempel.example",
+                lane=1,
+                state=DeliveryState.SENT if number < 3 else DeliveryState.QUEUED,
+            )
+        )
+    return issue.id
+
+
+def log_in(live: Live, database: Database, page: Page, base_url: str = "") -> None:
+    """Log in by a one-time link, as `make run` prints it."""
+    with database.transaction() as session:
+        settings = live.app.extensions["inkorg.settings"]
+        url = editors.invite(session, settings, EMAIL, Role.OWNER, now=utcnow())
+    page.goto((base_url or live.base_url) + urlsplit(url).path)
+    page.get_by_role("button", name="Logga in").click()
+    page.wait_for_url(re.compile(r"/editor/(?!invite)"))
+
+
+@pytest.mark.parametrize(
+    ("width", "theme"), [(320, "light"), (1280, "dark"), (1280, "light"), (320, "dark")]
+)
+def test_every_page_is_accessible_and_fits(
+    live: Live,
+    database: Database,
+    filled: int,
+    new_page: NewPage,
+    width: int,
+    theme: Theme,
+) -> None:
+    page = new_page(theme=theme, width=width)
+    for path in ("/editor/login", "/editor/login/forgotten", "/editor/login/passkey"):
+        page.goto(live.url(path))
+        axe(page)
+        assert_fits(page, width)
+    log_in(live, database, page)
+    for path in PAGES:
+        page.goto(live.url(path))
+        expect(page.locator("h1")).to_have_count(1)
+        axe(page)
+        assert_fits(page, width)
+
+
+def assert_fits(page: Page, width: int) -> None:
+    wide = page.evaluate("document.documentElement.scrollWidth")
+    assert wide <= width, f"{page.url} is {wide} px wide"
+
+
+def test_the_keyboard_reaches_everything_and_question_mark_lists_keys(
+    live: Live, database: Database, filled: int, page: Page
+) -> None:
+    log_in(live, database, page)
+    page.goto(live.url("/editor/labbet/"))
+    page.keyboard.press("Tab")
+    expect(page.locator(":focus")).to_have_text("Hoppa till innehållet")
+    page.keyboard.press("Enter")
+    expect(page.locator("main")).to_be_focused()
+    page.keyboard.press("?")
+    dialog = page.get_by_role("dialog", name="Tangenter")
+    expect(dialog).to_be_visible()
+    axe(page)
+    page.keyboard.press("Escape")
+    expect(dialog).to_be_hidden()
+    page.keyboard.press("4")
+    page.wait_for_url("**/labbet/subscribers/")
+    page.keyboard.press("/")
+    expect(page.get_by_label("En del av en adress")).to_be_focused()
+    page.keyboard.type("3?pending")
+    expect(dialog).to_be_hidden()
+    assert page.url.endswith("/subscribers/")
+
+
+def test_keys_can_be_switched_off(
+    live: Live, database: Database, filled: int, page: Page
+) -> None:
+    log_in(live, database, page)
+    page.goto(live.url("/editor/labbet/"))
+    page.keyboard.press("?")
+    page.get_by_label("Tangenterna är på i den här webbläsaren").uncheck()
+    page.get_by_role("button", name="Stäng").click()
+    page.keyboard.press("4")
+    page.keyboard.press("?")
+    expect(page.get_by_role("dialog")).to_be_hidden()
+    assert page.url.endswith("/editor/labbet/")
+
+
+def test_what_is_being_sent_moves_by_itself(
+    live: Live, database: Database, filled: int, page: Page
+) -> None:
+    log_in(live, database, page)
+    page.goto(live.url("/editor/labbet/"))
+    expect(page.get_by_text("3 av 5 skickade")).to_be_visible()
+    with database.transaction() as session:
+        for delivery in session.scalars(select(Delivery)):
+            delivery.state = DeliveryState.SENT
+    expect(page.get_by_text("5 av 5 skickade")).to_be_visible()
+    with database.transaction() as session:
+        session.get_one(Issue, filled).state = IssueState.SENT
+    expect(page.get_by_role("progressbar")).to_have_count(0)
+
+
+def test_the_colour_sample_follows_what_is_typed(
+    live: Live, database: Database, filled: int, page: Page
+) -> None:
+    log_in(live, database, page)
+    page.goto(live.url("/editor/labbet/settings/"))
+    sample = page.get_by_role("img", name="Färgen på ljus och på mörk botten")
+    before = sample.inner_html()
+    page.get_by_label("Färg", exact=True).fill("#1a4f8b")
+    expect(sample.locator('rect[fill="#1a4f8b"]')).to_have_count(1)
+    assert sample.inner_html() != before
+    expect(page.get_by_label("Välj en färg")).to_have_value("#1a4f8b")
+
+
+@pytest.fixture
+def passkeys(page: Page) -> Iterator[Page]:
+    """A page in a browser whose phone holds passkeys."""
+    tools = page.context.new_cdp_session(page)
+    tools.send("WebAuthn.enable")
+    options = {
+        "protocol": "ctap2",
+        "transport": "internal",
+        "hasResidentKey": True,
+        "hasUserVerification": True,
+        "isUserVerified": True,
+        "automaticPresenceSimulation": True,
+    }
+    tools.send("WebAuthn.addVirtualAuthenticator", {"options": options})
+    yield page
+
+
+def test_a_passkey_logs_in(
+    live: Live, database: Database, filled: int, passkeys: Page
+) -> None:
+    page = passkeys
+    base = live.base_url.replace("127.0.0.1", "localhost")  # no passkeys for numbers
+    log_in(live, database, page, base)
+    page.goto(f"{base}/editor/account/passkeys")
+    page.get_by_label("Var finns den?").fill("Min telefon")
+    page.get_by_role("button", name="Lägg till en nyckel").click()
+    page.wait_for_url("**/editor/account/")
+    expect(page.get_by_text("Nyckeln Min telefon är sparad.")).to_be_visible()
+    page.get_by_role("button", name="Logga ut").click()
+    page.wait_for_url("**/editor/login")
+    page.get_by_role("button", name="Logga in med en nyckel").click()
+    page.wait_for_url("**/editor/")
+    expect(page.get_by_role("heading", name="Nyhetsbrev")).to_be_visible()
+    page.goto(f"{base}/editor/account/passkeys")
+    page.get_by_role("button", name="Ta bort Min telefon").click()
+    page.wait_for_load_state()
+    with database.reading() as session:
+        assert session.scalars(select(WebAuthn)).all() == []
+
+
+def test_everything_works_without_javascript(
+    live: Live, database: Database, filled: int, new_page: NewPage
+) -> None:
+    page = new_page(java_script_enabled=False)
+    log_in(live, database, page)
+    page.goto(live.url("/editor/labbet/subscribers/?q=active"))
+    page.get_by_role("link", name="active@").click()
+    page.get_by_role("button", name="Stoppa mejlen").click()
+    expect(page.get_by_text("Inga fler mejl går dit")).to_be_visible()
+    page.get_by_role("link", name="Inställningar").click()
+    page.get_by_label("Telefon").fill("08-123 456")
+    page.get_by_role("button", name="Spara inställningarna").click()
+    expect(page.get_by_text("Inställningarna är sparade.")).to_be_visible()
+    expect(page.get_by_label("Telefon")).to_have_value("08-123 456")

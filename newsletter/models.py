@@ -514,6 +514,13 @@ class Delivery(Base):
         UniqueConstraint("occasion", "address"),
         Index("ix_delivery_message_id", "message_id", "state"),
         Index(
+            "ix_delivery_queue",
+            "message_id",
+            "id",
+            sqlite_where=text("state = 'queued'"),
+            postgresql_where=text("state = 'queued'"),
+        ),
+        Index(
             "ix_delivery_single",
             "id",
             sqlite_where=text("lane = 0 AND state = 'queued'"),

@@ -17,7 +17,7 @@ from newsletter.db import Database
 from newsletter.errors import RelayError
 from newsletter.mail import ledger, relays
 from newsletter.mail.desk import Words
-from newsletter.mail.ledger import Claim, Outcome
+from newsletter.mail.ledger import Claim, Claimed, Outcome
 from newsletter.mail.mime import Frozen
 from newsletter.models import Message, Newsletter
 
@@ -56,8 +56,9 @@ class Turn:
 class Result:
     """What a turn brought."""
 
-    errands: list[tuple[Claim, Words]] = field(default_factory=list)
-    singles: int = 0
+    claims: list[Claim] = field(default_factory=list)
+    words: dict[int, Words] = field(default_factory=dict)  # by message
+    more: bool = False  # where that came from
     workers: int = 0  # alive, counted when there were chores
     since: float = 0.0  # when the claims were true
 
@@ -74,7 +75,8 @@ class Clerk:
         self.relay = relay
         self.lease = lease
         self._words: OrderedDict[int, Words] = OrderedDict()
-        self._first = 0  # bulk message that is served first next time
+        self._first = 0  # the bulk message served last
+        self._after: dict[int, int] = {}  # the last delivery claimed of each
 
     def look(self, limit: int, now: datetime) -> tuple[int, bool]:
         """Return how many could be claimed, up to `limit`, and whether more is due.
@@ -94,11 +96,15 @@ class Clerk:
             self._note_health(session, turn, now)
             if turn.chores:
                 result.workers = self._do_chores(session, turn, now)
-            claims = self._claim(session, 0, turn.singles, now)
-            result.singles = len(claims)
-            claims += self._claim_bulk(session, turn.bulk, now)
-            self._load(session, {claim.message_id for claim in claims})
-        result.errands = [(claim, self._words[claim.message_id]) for claim in claims]
+            if turn.singles:
+                found = self._claim(session, turn.singles, now)
+                result.claims += found.claims
+                result.more = found.looked_at >= turn.singles
+            self._claim_bulk(session, turn.bulk, now, result)
+            self._load(session, {claim.message_id for claim in result.claims})
+        result.words = {
+            claim.message_id: self._words[claim.message_id] for claim in result.claims
+        }
         while len(self._words) > MESSAGES_KEPT:
             self._words.popitem(last=False)
         return result
@@ -124,33 +130,54 @@ class Clerk:
         ledger.close_settled(session)
         return relays.beat(session, self.worker, turn.rate_per_second, now=now)
 
-    def _claim_bulk(self, session: Session, wanted: int, now: datetime) -> list[Claim]:
+    def _claim_bulk(
+        self, session: Session, wanted: int, now: datetime, result: Result
+    ) -> None:
         """Claim from the open issues in turn, so that a small one need not wait."""
-        claims: list[Claim] = []
-        messages = ledger.open_messages(session) if wanted else []
+        if not wanted:
+            return
+        messages = ledger.open_messages(session)
+        self._after = {m: self._after.get(m, 0) for m in messages}
         later = [message for message in messages if message > self._first]
         for message_id in later + [m for m in messages if m <= self._first]:
-            if len(claims) >= wanted:
-                break
-            found = self._claim(session, message_id, wanted - len(claims), now)
-            if found:
-                self._first = message_id
-            claims += found
-        return claims
+            wanted -= self._claim_of(session, message_id, wanted, now, result)
+            if wanted <= 0:
+                result.more = True
+                return
+
+    def _claim_of(
+        self,
+        session: Session,
+        message_id: int,
+        limit: int,
+        now: datetime,
+        result: Result,
+    ) -> int:
+        """Claim from where the last claim ended; from the beginning when that is dry.
+
+        What was put off, or left by another worker, lies before.
+        """
+        after = self._after[message_id]
+        found = self._claim(session, limit, now, message_id=message_id, after=after)
+        if after and not found.looked_at:
+            found = self._claim(session, limit, now, message_id=message_id)
+        if found.claims:
+            self._first = message_id
+            self._after[message_id] = found.claims[-1].id
+        result.claims += found.claims
+        return found.looked_at
 
     def _claim(
-        self, session: Session, message_id: int, limit: int, now: datetime
-    ) -> list[Claim]:
-        if not limit:
-            return []
+        self, session: Session, limit: int, now: datetime, **which: int
+    ) -> Claimed:
         return ledger.claim(
             session,
             worker=self.worker,
             limit=limit,
             now=now,
             lease=self.lease,
-            message_id=message_id or None,
-        ).claims
+            **which,
+        )
 
     def _load(self, session: Session, message_ids: set[int]) -> None:
         for known in message_ids & self._words.keys():

@@ -25,11 +25,12 @@ Claiming looks once more, in the same statement, at whether the reader still wan
 import functools
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, cast
 
 from sqlalchemy import (
+    BindParameter,
     Boolean,
     ColumnElement,
     CursorResult,
@@ -52,7 +53,7 @@ from sqlalchemy import (
     type_coerce,
     update,
 )
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from newsletter.db import UTCDateTime
 from newsletter.models import (
@@ -127,12 +128,17 @@ class Counts:
         return self.queued + self.claimed + self.deferred
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Claimed:
-    """What a claim brought, and the messages it found somebody unwilling for."""
+    """What a claim brought, and how many more it looked at and skipped."""
 
-    claims: list[Claim] = field(default_factory=list)
-    skipped_of: set[int] = field(default_factory=set)
+    claims: list[Claim]
+    skipped: int = 0
+
+    @property
+    def looked_at(self) -> int:
+        """Return how many deliveries it took off the queue."""
+        return len(self.claims) + self.skipped
 
 
 def claim(
@@ -143,11 +149,13 @@ def claim(
     now: datetime,
     lease: timedelta = LEASE,
     message_id: int | None = None,
+    after: int = 0,
 ) -> Claimed:
     """Take up to `limit` queued deliveries: single mails, or those of one message.
 
     One statement, which also skips, with the reason, whoever is not to be mailed any
-    more. On PostgreSQL two workers never wait for each other.
+    more. On PostgreSQL two workers never wait for each other. `after` leaves out the
+    deliveries up to that id, which spares the database what has been dealt with.
     """
     rows = session.connection().execute(
         _claiming(single=message_id is None),
@@ -157,17 +165,18 @@ def claim(
             "moment": now,
             "until": now + lease,
             "by": worker,
+            "after": after,
         },
     )
-    found = Claimed()
+    claims: list[Claim] = []
+    skipped_of: list[int] = []
     for row in rows:
         if row.state is DeliveryState.CLAIMED:
-            found.claims.append(Claim(*row[:7]))
+            claims.append(Claim(*row[:7]))
         else:
-            found.skipped_of.add(row.message_id)
-    found.claims.sort(key=lambda claim: claim.id)
-    close_settled(session, found.skipped_of)
-    return found
+            skipped_of.append(row.message_id)
+    close_settled(session, set(skipped_of))
+    return Claimed(sorted(claims, key=lambda claim: claim.id), len(skipped_of))
 
 
 def settle(
@@ -388,11 +397,7 @@ def open_messages(session: Session) -> list[int]:
 def waiting(session: Session, limit: int) -> int:
     """Return how many deliveries could be claimed now, counting to `limit` at most."""
     queued = _is(DeliveryState.QUEUED)
-    single = (
-        select(Delivery.id)
-        .join(Message, Message.id == Delivery.message_id)
-        .where(_single(), queued, Message.state == MessageState.OPEN)
-    )
+    single = select(Delivery.id).where(_single(), queued, _in_open_message())
     found = _count(session, single, limit)
     for message_id in open_messages(session):
         if found >= limit:
@@ -423,10 +428,8 @@ def close_settled(session: Session, message_ids: Iterable[int] | None = None) ->
         .where(
             Message.state == MessageState.OPEN,
             Message.id.in_(which) if which else Message.id > 0,
-            exists().where(Delivery.message_id == Message.id),
-            ~exists().where(
-                Delivery.message_id == Message.id, Delivery.state.in_(UNSETTLED)
-            ),
+            _first_delivery().is_not(None),
+            _first_delivery(Delivery.state.in_(UNSETTLED)).is_(None),
         )
         .values(state=MessageState.DONE)
         .execution_options(synchronize_session=False)
@@ -467,21 +470,56 @@ def _claiming(*, single: bool) -> Update:
 
 
 def _chosen(*, single: bool) -> Subquery:
-    """Select the deliveries to claim, and why one is unwanted."""
+    """Select the deliveries to claim, and why one is unwanted.
+
+    Picked from the ledger alone first: joined with the readers before the limit,
+    PostgreSQL could choose to walk through everyone.
+    """
     query = (
-        select(Delivery.id, _unwanted().label("unwanted"))
-        .join(Message, Message.id == Delivery.message_id)
-        .outerjoin(Subscription, Subscription.id == Delivery.subscription_id)
-        .outerjoin(Subscriber, Subscriber.id == Subscription.subscriber_id)
-        .where(_is(DeliveryState.QUEUED), Message.state == MessageState.OPEN)
+        select(Delivery.id, Delivery.message_id, Delivery.subscription_id)
+        .where(_is(DeliveryState.QUEUED), Delivery.id > bindparam("after"))
+        .order_by(Delivery.id)
         .limit(bindparam("most", type_=Integer()))
         .with_for_update(skip_locked=True, of=Delivery)
     )
     if single:
-        query = query.where(_single()).order_by(Delivery.id)
+        query = query.where(_single(), _in_open_message())
     else:
-        query = query.where(Delivery.message_id == bindparam("of_message"))
-    return query.subquery("chosen")
+        message_id: BindParameter[int] = bindparam("of_message")
+        is_open = select(Message.id).where(
+            Message.id == message_id, Message.state == MessageState.OPEN
+        )
+        query = query.where(Delivery.message_id == message_id, is_open.exists())
+    picked = query.subquery("picked")
+    return (
+        select(picked.c.id, _unwanted().label("unwanted"))
+        .join(Message, Message.id == picked.c.message_id)
+        .outerjoin(Subscription, Subscription.id == picked.c.subscription_id)
+        .outerjoin(Subscriber, Subscriber.id == Subscription.subscriber_id)
+        .subquery("chosen")
+    )
+
+
+def _in_open_message() -> ColumnElement[bool]:
+    """Ask after the message row by row: from it, SQLite would walk a whole issue."""
+    message = aliased(Message)
+    return (
+        select(message.id)
+        .where(message.id == Delivery.message_id, message.state == MessageState.OPEN)
+        .correlate(Delivery)
+        .exists()
+    )
+
+
+def _first_delivery(*which: ColumnElement[bool]) -> ColumnElement[int | None]:
+    """Return one delivery's id; limited, or PostgreSQL looks at all it could be."""
+    return (
+        select(Delivery.id)
+        .where(Delivery.message_id == Message.id, *which)
+        .limit(1)
+        .correlate(Message)
+        .scalar_subquery()
+    )
 
 
 def _unwanted() -> ColumnElement[str | None]:
@@ -614,7 +652,8 @@ def _settle_one() -> Update:
     )
 
 
-# PostgreSQL takes all outcomes as arrays, in one statement.
+# PostgreSQL takes all outcomes as arrays, in one statement. CASE keeps its planner from
+# looking for queued rows where it should look for these ids.
 _SETTLE_MANY = text("""
     UPDATE delivery SET
         state = new.state, reply = new.reply, reason = new.reason,
@@ -628,8 +667,10 @@ _SETTLE_MANY = text("""
         CAST(:doubt AS boolean[])
     ) AS new (id, state, reply, reason, next_at, settled, doubt)
     WHERE delivery.id = new.id
-    AND (delivery.state = 'claimed' AND delivery.worker = :by
-         OR delivery.state = 'queued' AND new.state = 'sent')
+    AND CASE delivery.state
+        WHEN 'claimed' THEN delivery.worker = :by
+        WHEN 'queued' THEN new.state = 'sent'
+        ELSE false END
 """)
 
 

@@ -15,6 +15,7 @@ from sqlalchemy import (
     delete,
     literal,
     select,
+    text,
     true,
 )
 from sqlalchemy.dialects import postgresql, sqlite
@@ -24,6 +25,7 @@ from newsletter.mail import headers, mime
 from newsletter.models import Delivery, DeliveryState, Message, MessageState
 
 SINGLE, BULK = 0, 1  # lanes; single mails go first
+MANY = 1_000
 
 
 def queue_single(
@@ -124,6 +126,9 @@ def queue_readers(
     )
     result = session.execute(statement, execution_options={"preserve_rowcount": True})
     assert isinstance(result, CursorResult)  # noqa: S101 (for the type checker)
+    if result.rowcount >= MANY and session.get_bind().dialect.name == "postgresql":
+        # Its planner would take the ledger for empty until autovacuum comes by.
+        session.execute(text("ANALYZE delivery"))
     return result.rowcount
 
 

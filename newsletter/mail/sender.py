@@ -243,25 +243,20 @@ class Sender:
             return
         self._in_hand.difference_update(turn.unused)
         self._in_hand.difference_update(o.delivery_id for o in turn.outcomes)
-        self._in_hand.update(claim.id for claim, _ in result.errands)
+        self._in_hand.update(claim.id for claim in result.claims)
         self._speed.add(len(turn.outcomes))
         if result.workers and self.relay.rate_per_second:
             self._pace.rate = self.relay.rate_per_second / result.workers
         if turn.singles or turn.bulk:
-            self._claimed(turn, result.singles, len(result.errands))
+            self._dry = not result.more and (self._dry or turn.bulk > 0)
+        if result.more:
+            self.access.want(self.relay.connections)
         self.desk.put(
-            Errand(claim, words, result.since) for claim, words in result.errands
+            Errand(claim, result.words[claim.message_id], result.since)
+            for claim in result.claims
         )
         if self.desk.closed or self.desk.held:
             self.desk.clear()
-
-    def _claimed(self, turn: Turn, singles: int, claimed: int) -> None:
-        """Note whether there is more where that came from."""
-        full = singles >= turn.singles > 0 or claimed - singles >= turn.bulk > 0
-        if full:
-            self.access.want(self.relay.connections)
-        elif turn.bulk:
-            self._dry = True
 
     def _put_back(self, turn: Turn) -> None:
         self._outcomes = turn.outcomes + self._outcomes

@@ -714,6 +714,13 @@ def upgrade() -> None:
             "ix_delivery_message_id", ["message_id", "state"], unique=False
         )
         batch_op.create_index(
+            "ix_delivery_queue",
+            ["message_id", "id"],
+            unique=False,
+            sqlite_where=sa.text("state = 'queued'"),
+            postgresql_where=sa.text("state = 'queued'"),
+        )
+        batch_op.create_index(
             "ix_delivery_resent",
             ["message_id"],
             unique=False,
@@ -805,6 +812,11 @@ def downgrade() -> None:
             "ix_delivery_resent",
             sqlite_where=sa.text("resent IS 1"),
             postgresql_where=sa.text("resent IS true"),
+        )
+        batch_op.drop_index(
+            "ix_delivery_queue",
+            sqlite_where=sa.text("state = 'queued'"),
+            postgresql_where=sa.text("state = 'queued'"),
         )
         batch_op.drop_index("ix_delivery_message_id")
         batch_op.drop_index(

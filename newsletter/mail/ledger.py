@@ -420,20 +420,23 @@ def is_due(session: Session, *, now: datetime) -> bool:
 
 def close_settled(session: Session, message_ids: Iterable[int] | None = None) -> None:
     """Close the open messages, of those or of all, that have nothing left to send."""
-    which = list(message_ids) if message_ids is not None else None
-    if which == []:
-        return
-    session.execute(
-        update(Message)
-        .where(
-            Message.state == MessageState.OPEN,
-            Message.id.in_(which) if which else Message.id > 0,
-            _first_delivery().is_not(None),
-            _first_delivery(Delivery.state.in_(UNSETTLED)).is_(None),
-        )
-        .values(state=MessageState.DONE)
-        .execution_options(synchronize_session=False)
+    if message_ids is None:
+        session.connection().execute(_closing(every=True))
+    elif which := list(message_ids):
+        session.connection().execute(_closing(every=False), {"which": which})
+
+
+@functools.cache
+def _closing(*, every: bool) -> Update:
+    table = cast(Table, Message.__table__)
+    statement = update(table).where(
+        table.c.state == MessageState.OPEN,
+        _first_delivery().is_not(None),
+        _first_delivery(Delivery.state.in_(UNSETTLED)).is_(None),
     )
+    if not every:
+        statement = statement.where(table.c.id.in_(bindparam("which", expanding=True)))
+    return statement.values(state=MessageState.DONE)
 
 
 @functools.cache

@@ -43,6 +43,7 @@ LOOK_SECONDS = 0.25  # between looks for work when there is none
 AHEAD_SECONDS = 0.25  # of work claimed before it can be begun
 AHEAD_AT_MOST = 2_000
 SINGLES_AT_ONCE = 50
+SINGLES_SECONDS = 0.1
 QUICK_SECONDS = 0.5  # a relay that takes longer keeps a courier free
 CHORES_SECONDS = 2.0
 DRAIN_SECONDS = 8.0  # for what is on the wire when told to stop
@@ -194,7 +195,7 @@ class Sender:
         )
         if not (self.desk.closed or self.desk.held or self._dry):
             turn.bulk = self._bulk_needed()
-            turn.singles = self._singles_needed(now, turn.anything)
+            turn.singles = self._singles_needed(now)
         if not turn.anything:
             return None
         self._outcomes, self.desk.stale = [], []
@@ -206,13 +207,13 @@ class Sender:
             turn.rate_per_second = self._speed.now()
         return turn
 
-    def _singles_needed(self, now: float, writing: bool) -> int:
-        """Look for single mails with every write, and now and then without."""
+    def _singles_needed(self, now: float) -> int:
+        """Look for single mails several times a second, however busy it is."""
+        if now < self._singles_at:
+            return 0
         if not self.desk.idle and self.latency >= QUICK_SECONDS:
             return 0  # nobody could take one before it grows stale
-        if not writing and now < self._singles_at:
-            return 0
-        self._singles_at = now + LOOK_SECONDS / 2
+        self._singles_at = now + SINGLES_SECONDS
         return SINGLES_AT_ONCE
 
     def _bulk_needed(self) -> int:

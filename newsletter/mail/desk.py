@@ -67,7 +67,7 @@ class Pace:
 
     def _earn(self) -> None:
         now = self._clock()
-        most = max(1.0, self.rate * 0.05)
+        most = 1.0 + self.rate * 0.05
         self._credit = min(most, self._credit + (now - self._at) * self.rate)
         self._at = now
 

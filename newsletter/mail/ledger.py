@@ -71,7 +71,7 @@ from newsletter.models import (
 
 _TABLE = cast(Table, Delivery.__table__)
 LEASE = timedelta(seconds=60)
-SINGLE, BULK = 0, 1  # lanes
+SINGLE, BULK = 0, 1  # lanes; single mails go first
 UNSETTLED = (DeliveryState.QUEUED, DeliveryState.CLAIMED, DeliveryState.DEFERRED)
 WAITING = (DeliveryState.QUEUED, DeliveryState.DEFERRED)
 AT_ONCE = 5_000  # rows that one statement changes at most

@@ -22,10 +22,10 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from newsletter.mail import headers, mime
+from newsletter.mail.ledger import BULK, SINGLE
 from newsletter.models import Delivery, DeliveryState, Message, MessageState
 
-SINGLE, BULK = 0, 1  # lanes; single mails go first
-MANY = 1_000
+MANY = 1_000  # new readers after which PostgreSQL counts anew
 
 
 def queue_single(

@@ -3,7 +3,7 @@
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
-from newsletter.mail import mime, outbox
+from newsletter.mail import ledger, mime, outbox
 from newsletter.models import (
     Delivery,
     DeliveryState,
@@ -36,7 +36,7 @@ def test_a_single_mail_is_queued_once_for_its_occasion(session: Session) -> None
     assert outbox.queue_single(session, letter, **values)  # type: ignore[arg-type]
     assert outbox.queue_single(session, letter, **values) is None  # type: ignore[arg-type]
     delivery = session.scalars(select(Delivery)).one()
-    assert (delivery.state, delivery.lane) == (DeliveryState.QUEUED, outbox.SINGLE)
+    assert (delivery.state, delivery.lane) == (DeliveryState.QUEUED, ledger.SINGLE)
     assert session.scalar(select(func.count(Message.id))) == 1
 
 
@@ -64,7 +64,7 @@ def test_an_issue_reaches_each_active_reader_once(session: Session) -> None:
     delivery = session.scalars(select(Delivery)).one()
     assert delivery.subscription_id == reader.id
     assert delivery.address == reader.subscriber.email
-    assert (delivery.state, delivery.lane) == (DeliveryState.QUEUED, outbox.BULK)
+    assert (delivery.state, delivery.lane) == (DeliveryState.QUEUED, ledger.BULK)
     assert delivery.created_at == NOW
 
 

@@ -338,6 +338,20 @@ def test_leaving_counts_until_the_moment_of_sending(
     assert {d.reason for d in deliveries(database) if d.reason} == {"left"}
 
 
+def test_those_who_have_left_do_not_slow_the_others_down(
+    database: Database, settings: Settings, smtp_server: SmtpServer
+) -> None:
+    issue_id = queue(database, 200)
+    with database.transaction() as session:
+        for reader in session.scalars(select(Subscription)):
+            if reader.id % 2:
+                reader.status = Status.LEFT
+    begun = time.monotonic()
+    deliver(database, settings, smtp_server)
+    assert time.monotonic() - begun < 5
+    assert counts(database, issue_id) == ledger.Counts(total=200, sent=100, skipped=100)
+
+
 @pytest.mark.parametrize("stopped", ["pause", "cancel"])
 def test_pausing_and_cancelling_take_effect_within_two_seconds(
     database: Database, settings: Settings, smtp_server: SmtpServer, stopped: str

@@ -11,7 +11,7 @@ from newsletter import links
 from newsletter.config import Settings
 from newsletter.db import Database
 from newsletter.errors import Conflict, InvalidInput, InvalidLink
-from newsletter.mail import outbox
+from newsletter.mail import ledger
 from newsletter.models import Consent, Delivery, Kind, Newsletter, Status, Subscription
 from newsletter.subscribers import leaving, preferences, rights, signup, suppression
 from tests.factories import NOW, make_newsletter, make_subscription
@@ -212,4 +212,4 @@ def test_each_welcome_has_an_occasion_of_its_own(
     for _ in range(2):
         signup.welcome(session, settings, reader, now=NOW)
     assert len(mails(session)) == 1
-    assert session.scalars(select(Delivery.lane)).one() == outbox.SINGLE
+    assert session.scalars(select(Delivery.lane)).one() == ledger.SINGLE

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from newsletter.models import Feed, Newsletter, Post, PostState
+from newsletter.models import Author, Feed, Newsletter, Post, PostState
 from newsletter.posts import authors, matching, positions, topics
 from newsletter.posts.entries import Entry, Parsed
 from newsletter.posts.identity import Identity, identify
@@ -77,6 +77,7 @@ class _Run:
     now: datetime
     report: Report
     seen: set[int] = field(default_factory=set)  # ids of posts the feed has
+    people: dict[str, Author | None] = field(default_factory=dict)
 
     def update_known(self, parsed: Parsed) -> list[tuple[Entry, Identity]]:
         """Update the posts we know and return the entries that are new, oldest first.
@@ -124,7 +125,7 @@ class _Run:
         wanted = _words(entry) | {"content_hash": identity.content_hash}
         if entry.published_at and entry.published_at <= self.now:
             wanted["published_at"] = entry.published_at
-        if author := authors.named(self.session, self.newsletter, entry.author):
+        if author := self.person(entry.author):
             wanted["author"] = author
         if post.state is PostState.WITHDRAWN and self.feed:  # had gone from the feed
             wanted["state"] = PostState.PUBLISHED if post.position else PostState.HELD
@@ -141,9 +142,12 @@ class _Run:
     def store(self, fresh: list[tuple[Entry, Identity]], *, guarded: bool) -> None:
         """Store new entries; where there is a guard, a flood and old ones are held."""
         flood = len(fresh) > FLOOD
-        for entry, identity in fresh:
-            post = self.create(entry, identity)
+        made = [self.create(entry, identity) for entry, identity in fresh]
+        self.session.add_all(made)
+        self.session.flush()
+        for post, (entry, _identity) in zip(made, fresh, strict=True):
             self.seen.add(post.id)
+            self.describe(post, entry)
             if guarded and (flood or post.published_at < self.now - TOO_OLD):
                 self.report.held += 1
             else:
@@ -153,11 +157,11 @@ class _Run:
             self.feed.new_at = self.now
 
     def create(self, entry: Entry, identity: Identity) -> Post:
-        """Store an entry as a held post."""
-        post = Post(
+        """Return an entry as a held post."""
+        return Post(
             newsletter_id=self.newsletter.id,
             feed_id=self.feed.id if self.feed else None,
-            author=authors.named(self.session, self.newsletter, entry.author),
+            author=self.person(entry.author),
             state=PostState.HELD,
             guid=identity.guid,
             link_key=identity.link_key,
@@ -167,10 +171,12 @@ class _Run:
             updated_at=self.now,
             **_words(entry),
         )
-        self.session.add(post)
-        self.session.flush()
-        self.describe(post, entry)
-        return post
+
+    def person(self, name: str) -> Author | None:
+        """Return the author of that name, looked up once."""
+        if name not in self.people:
+            self.people[name] = authors.named(self.session, self.newsletter, name)
+        return self.people[name]
 
     def take_back(self, feed: Feed, parsed: Parsed) -> int:
         """Withdraw recent posts that the blog has deleted: they drop out of digests."""

@@ -88,7 +88,7 @@ def test_feedparsers_own_feeds_are_read_or_refused(reader: Reader, file: Path) -
 def test_everything_that_is_read_can_be_stored_twice(
     session: Session, reader: Reader
 ) -> None:
-    some = [b for b in BUILT if not b.name.endswith("hundreds")][::2]
+    some = [b for b in BUILT if not b.name.endswith("hundreds")][::3]
     bodies = [(b.body, b.content_type) for b in some]
     bodies += [(body := f.read_bytes(), content_type(body)) for f in FILES[::2]]
     newsletters = stored = 0
@@ -108,5 +108,5 @@ def test_everything_that_is_read_can_be_stored_twice(
         assert first.new + first.unchanged == len(found.entries)
         assert first.new >= 1
         assert (again.new, again.changed) == (0, 0), found.entries[:3]
-    assert newsletters > 200
+    assert newsletters > 120
     assert session.scalar(select(func.count(Post.id))) == stored

@@ -66,10 +66,10 @@ def build(raw: Raw, *, base_url: str, language: str) -> Entry | str:
     html = _without_extras(markup.sanitise(raw.html, link or base_url))
     html, byline = split_signature(html, author)
     excerpt = _excerpt(raw, html, author, link or base_url)
-    title = _title(raw, html or excerpt)
+    image = markup.first_image(html)
+    title = _title(raw, html or excerpt) or (image.alt if image else "")
     if not title:
         return N_("It has neither a title nor a text.")
-    image = markup.first_image(html)
     return Entry(
         title=title,
         guid=_guid(raw.guid),

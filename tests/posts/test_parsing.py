@@ -161,6 +161,11 @@ def test_a_title_that_is_missing_is_the_first_words() -> None:
     assert len(title) <= 80
 
 
+def test_a_picture_alone_is_called_what_it_shows() -> None:
+    entry = one("<description><![CDATA[<img src='/1.jpg' alt='Kören'>]]></description>")
+    assert entry.title == "Kören"
+
+
 def test_an_entry_without_title_and_text_is_refused_and_the_others_are_not() -> None:
     feed = FRAME.format(
         "<link>https://blogg.example/1</link></item><item><title>t</title>"

@@ -6,12 +6,17 @@ from sqlalchemy.orm import Session
 from newsletter import newsletters
 from newsletter.errors import InvalidInput, NotFound
 from newsletter.models import Newsletter
-from tests.factories import make_newsletter
 
 
 @pytest.fixture
-def newsletter(session: Session) -> Newsletter:
-    return make_newsletter(session)
+def newsletter() -> Newsletter:
+    """A newsletter that no database has seen: checking needs none."""
+    return Newsletter(
+        language="sv",
+        languages=["sv", "en"],
+        rhythms=["weekly:mon@08:00"],
+        default_rhythm="weekly:mon@08:00",
+    )
 
 
 @pytest.mark.parametrize(

@@ -98,11 +98,8 @@ def test_the_list_names_newsletters_and_their_feeds(run: Run) -> None:
 @pytest.mark.parametrize(
     "extra",
     [
-        *(["--from-email", "nej"], ["--timezone", "Mars/Olympus"], ["--accent", "röd"]),
-        *(["--rhythm", "sometimes"], ["--website", "javascript:x"], ["--title", " "]),
-        *(["--feed", "/finns/inte.xml"], ["--feed", "ftp://x/"], ["--from-name", ""]),
-        *(["--default-rhythm", "each"], ["--posts-on-page", "0"]),
-        ["--phone", "1" * 61],
+        *(["--from-email", "nej"], ["--rhythm", "sometimes"], ["--title", " "]),
+        *(["--feed", "/finns/inte.xml"], ["--feed", "ftp://x/"]),
     ],
 )
 def test_what_is_wrong_is_said_and_nothing_is_created(

@@ -29,6 +29,8 @@ from newsletter.web.login import LOGIN, NEEDS, NOTHING, current_editor
 
 View = TypeVar("View", bound=Callable[..., Any])
 
+MAX_ID = 2**31 - 1
+
 # The pages of one newsletter, as the navigation shows them: name, words, path.
 NAVIGATION = (
     ("overview", N_("Overview"), ""),
@@ -49,6 +51,8 @@ def needs(role: Role) -> Callable[[View], Callable[..., Any]]:
             if editor is None:
                 return _to_login()
             newsletter = _newsletter_for(editor, slug)
+            if any(isinstance(v, int) and v > MAX_ID for v in values.values()):
+                abort(404)  # no row has it, and a database may refuse to look
             if not editors.may(editor, newsletter, role):
                 raise Forbidden(
                     N_("Your role lets you look, not change this. Ask an owner.")

@@ -171,7 +171,7 @@ def erase(newsletter: Newsletter, subscription_id: int) -> AnyResponse:
 
 
 def _subscription(newsletter: Newsletter, subscription_id: int) -> Subscription:
-    return directory.subscription(db.session(), newsletter, min(subscription_id, 2**31))
+    return directory.subscription(db.session(), newsletter, subscription_id)
 
 
 def _topics(newsletter: Newsletter, found: Subscription) -> list[str] | None:

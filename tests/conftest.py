@@ -32,6 +32,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> None:
+    """Leave out, on PostgreSQL, what looks the same there: it ran on SQLite.
+
+    That is what has no database in it, and what looks at pages in a browser.
+    """
+    if config.getoption("--database") == "sqlite":
+        return
+    kept: list[pytest.Item] = []
+    left_out: list[pytest.Item] = []
+    for item in items:
+        of_database = "migrated" in getattr(item, "fixturenames", ())
+        in_browser = item.get_closest_marker("browser")
+        (kept if of_database and not in_browser else left_out).append(item)
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = kept
+
+
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
     """A private PostgreSQL cluster, or a loud skip (a failure in CI)."""

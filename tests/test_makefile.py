@@ -16,12 +16,6 @@ WITHOUT_VENV = 'case "$2" in *ensurepip*) exit 1 ;; *) exit 0 ;; esac'
 MISSING = "exit 127"
 
 
-@pytest.fixture(autouse=True)
-def once(request: pytest.FixtureRequest) -> None:
-    if request.config.getoption("--database") != "sqlite":
-        pytest.skip("has nothing to do with the database; ran on SQLite")
-
-
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
     """What a fresh clone holds, as far as setting up goes."""

@@ -8,6 +8,8 @@ import pytest
 
 from tests.journey.outside import Demo, fetch, link_in, text_of
 
+pytestmark = pytest.mark.usefixtures("migrated")  # on both databases
+
 SLUG = "runt-kvarteret"
 ITEM = """
 <item>

@@ -152,7 +152,7 @@ def progress(newsletter: Newsletter, issue_id: int) -> Response:
 
 
 @bp.get("/editor/<slug>/issues/<int:issue_id>/readers")
-@needs(Role.VIEWER)
+@needs(Role.EDITOR)  # it names addresses
 def readers(newsletter: Newsletter, issue_id: int) -> str:
     """List those whom the issue has not reached, or those it may have reached twice."""
     session = db.session()

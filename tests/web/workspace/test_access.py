@@ -10,9 +10,19 @@ from werkzeug.routing import Rule
 
 from newsletter.db import Database
 from newsletter.editors import RANK
-from newsletter.models import Feed, Issue, IssueState, Newsletter, Role
+from newsletter.models import (
+    Delivery,
+    DeliveryState,
+    Feed,
+    Issue,
+    IssueState,
+    Kind,
+    Message,
+    Newsletter,
+    Role,
+)
 from newsletter.web.login import LOGIN, NEEDS, NOTHING
-from tests.factories import make_newsletter, make_post, make_subscription
+from tests.factories import NOW, make_newsletter, make_post, make_subscription
 from tests.web.at_work import as_editor, csrf_token
 
 OWN, FOREIGN = "labbet", "annat"
@@ -175,7 +185,35 @@ def test_a_strange_host_gets_no_page(app: Flask) -> None:
     assert answer.status_code == 400
 
 
-def test_a_viewer_sees_no_address(app: Flask, ids: dict[str, dict[str, Any]]) -> None:
+def test_a_viewer_sees_no_address(
+    app: Flask, database: Database, ids: dict[str, dict[str, Any]]
+) -> None:
+    with database.transaction() as session:  # an issue that did not reach its reader
+        issue = session.get_one(Issue, ids[OWN]["issue_id"])
+        issue.state, issue.number, issue.total = IssueState.SENT, 1, 1
+        issue.started_at = NOW
+        message = Message(
+            kind=Kind.DIGEST,
+            newsletter_id=issue.newsletter_id,
+            issue_id=issue.id,
+            language="sv",
+            subject="Fyra nya inlägg",
+            sender="labbet@allmannyttan.example",
+            nonce="n",
+            frozen=b"",
+        )
+        session.add(message)
+        session.flush()
+        session.add(
+            Delivery(
+                message_id=message.id,
+                subscription_id=ids[OWN]["subscription_id"],
+                occasion=f"issue:{issue.id}",
+                address="nadd.inte@exempel.example",
+                state=DeliveryState.BOUNCED,
+                reply="550 5.1.1 <nadd.inte@exempel.example> unknown",
+            )
+        )
     client = as_editor(app, Role.VIEWER, ids[OWN]["newsletter"])
     for rule, method, needed in of_newsletter(app):
         if method == "GET" and needed is Role.VIEWER:

@@ -19,7 +19,7 @@ from newsletter.config import Settings
 from newsletter.db import Database, utcnow
 from newsletter.digests import drafts, publish
 from newsletter.models import Message, Newsletter, Status, Subscription, Topic
-from newsletter.subscribers import addresses, signup
+from newsletter.subscribers import addresses, asking
 from tests.browser.conftest import Live, NewPage, Theme, axe
 from tests.factories import NOW, make_newsletter, make_post, make_subscription
 
@@ -100,7 +100,7 @@ def _pages(settings: Settings, people: dict[str, Subscription]) -> dict[str, str
         return purpose.path + links.sign(settings, purpose, list(payload))
 
     def confirm(subscription: Subscription) -> str:
-        return signed(links.CONFIRM, *signup.confirmation_payload(subscription))
+        return signed(links.CONFIRM, *asking.confirmation_payload(subscription))
 
     return {
         "front": "/",

@@ -23,7 +23,7 @@ from newsletter.models import (
     Subscription,
     Wording,
 )
-from newsletter.subscribers import addresses, gate, signup
+from newsletter.subscribers import addresses, asking, gate
 from tests.conftest import SECRET
 from tests.factories import make_newsletter, make_subscription
 
@@ -60,7 +60,7 @@ def pending(database: Database, settings: Settings, **over: Any) -> Subscription
 
 
 def confirm_path(settings: Settings, subscription: Subscription) -> str:
-    payload = signup.confirmation_payload(subscription)
+    payload = asking.confirmation_payload(subscription)
     return f"/confirm/{links.sign(settings, links.CONFIRM, payload)}"
 
 

@@ -6,7 +6,7 @@ from datetime import date, datetime
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, exists, func, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from newsletter.errors import N_, NotFound
@@ -15,6 +15,7 @@ from newsletter.subscribers.addresses import read_address
 
 MAX_PAGE = 200
 STREAM_BATCH = 1000
+MANY = 5000
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,20 +75,7 @@ def search(
     Keyset-paged: the tenth thousandth page costs what the first does.
     """
     limit = max(1, min(limit, MAX_PAGE))
-    query = (
-        select(Subscription)
-        .join(Subscription.subscriber)
-        .where(
-            Subscription.newsletter_id == newsletter.id, Subscriber.email_key > after
-        )
-        .order_by(Subscriber.email_key)
-        .limit(limit + 1)
-    )
-    if text := text.strip().casefold():
-        query = query.where(Subscriber.email_key.contains(text[:254], autoescape=True))
-    if status is not None:
-        query = query.where(Subscription.status == status)
-    rows = list(session.scalars(query))
+    rows = _by_address(session, newsletter, text, status, after, limit + 1)
     more = len(rows) > limit
     return Page(rows[:limit], rows[limit - 1].subscriber.email_key if more else None)
 
@@ -166,19 +154,7 @@ def export_batches(
     """Yield all subscriptions by address, a thousand at a time, and forget them."""
     after = ""
     while True:
-        query = (
-            select(Subscription)
-            .join(Subscription.subscriber)
-            .where(
-                Subscription.newsletter_id == newsletter.id,
-                Subscriber.email_key > after,
-            )
-            .order_by(Subscriber.email_key)
-            .limit(STREAM_BATCH)
-        )
-        if status is not None:
-            query = query.where(Subscription.status == status)
-        rows = list(session.scalars(query))
+        rows = _by_address(session, newsletter, "", status, after, STREAM_BATCH)
         if not rows:
             return
         after = rows[-1].subscriber.email_key
@@ -187,6 +163,40 @@ def export_batches(
             session.expunge(row)
             if row.subscriber in session:
                 session.expunge(row.subscriber)
+
+
+def _by_address(
+    session: Session,
+    newsletter: Newsletter,
+    text: str,
+    status: Status | None,
+    after: str,
+    limit: int,
+) -> list[Subscription]:
+    """Return the next subscriptions by address.
+
+    Many: walk along the addresses and stop when there are enough, at any size. Few:
+    fetch and sort them, where the walk would pass a million others.
+    """
+    theirs = [Subscription.newsletter_id == newsletter.id]
+    if status is not None:
+        theirs.append(Subscription.status == status)
+    wanted = [Subscriber.email_key > after]
+    if text := text.strip().casefold():
+        wanted.append(Subscriber.email_key.contains(text[:254], autoescape=True))
+    query = select(Subscription).join(Subscription.subscriber).where(*theirs)
+    if _are_many(session, theirs):
+        is_theirs = exists().where(Subscription.subscriber_id == Subscriber.id, *theirs)
+        walk = select(Subscriber.id).where(*wanted, is_theirs)
+        ids = list(session.scalars(walk.order_by(Subscriber.email_key).limit(limit)))
+        wanted = [Subscription.subscriber_id.in_(ids)]
+    query = query.where(*wanted).order_by(Subscriber.email_key).limit(limit)
+    return list(session.scalars(query))
+
+
+def _are_many(session: Session, theirs: list[ColumnElement[bool]]) -> bool:
+    some = select(Subscription.id).where(*theirs).limit(MANY + 1).subquery()
+    return (session.scalar(select(func.count()).select_from(some)) or 0) > MANY
 
 
 def _by_period(

@@ -17,6 +17,13 @@ def newsletter(session: Session) -> Newsletter:
     return make_newsletter(session)
 
 
+@pytest.fixture(params=["few", "many"])
+def size(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Search as in a small newsletter, and as in a large one."""
+    if request.param == "many":
+        monkeypatch.setattr(directory, "MANY", 0)
+
+
 def everyone(
     session: Session, newsletter: Newsletter, text: str = "", limit: int = 2
 ) -> list[str]:
@@ -32,6 +39,7 @@ def everyone(
     return found
 
 
+@pytest.mark.usefixtures("size")
 def test_pages_follow_each_other_without_gap_or_repeat(
     session: Session, newsletter: Newsletter
 ) -> None:
@@ -44,6 +52,7 @@ def test_pages_follow_each_other_without_gap_or_repeat(
         assert everyone(session, newsletter, limit=limit) == emails
 
 
+@pytest.mark.usefixtures("size")
 def test_search_finds_a_part_of_the_address_whatever_its_case(
     session: Session, newsletter: Newsletter
 ) -> None:
@@ -59,6 +68,7 @@ def test_search_finds_a_part_of_the_address_whatever_its_case(
         everyone(session, newsletter, odd)
 
 
+@pytest.mark.usefixtures("size")
 def test_search_keeps_to_a_status(session: Session, newsletter: Newsletter) -> None:
     make_subscription(session, newsletter, "a@example.org")
     make_subscription(session, newsletter, "b@example.org", status=Status.LEFT)

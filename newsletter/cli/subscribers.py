@@ -105,7 +105,8 @@ def export(
     with place.database.reading() as session:
         newsletter = newsletters.by_slug(session, slug)
         only = Status(status) if status else None
-        total = directory.counts(session, newsletter).total
+        counts = directory.counts(session, newsletter)
+        total = getattr(counts, status or "total")
         rows = exporting.export_rows(session, newsletter, only)
         lines = _json_lines(rows) if as_json else exporting.csv_lines(rows)
         with click.progressbar(

@@ -11,11 +11,13 @@ from newsletter import links
 from newsletter.config import Settings
 from newsletter.db import Database
 from newsletter.errors import ExpiredLink, InvalidInput, InvalidLink
+from newsletter.mail import ledger
 from newsletter.models import (
     Consent,
     Issue,
     IssueState,
     Kind,
+    Message,
     Newsletter,
     Status,
     Subscriber,
@@ -23,7 +25,7 @@ from newsletter.models import (
     Suppression,
     Topic,
 )
-from newsletter.subscribers import choices, leaving, signup, suppression
+from newsletter.subscribers import choices, leaving, rights, signup, suppression
 from newsletter.subscribers.addresses import address_hash
 from newsletter.subscribers.consent import Origin
 from tests.factories import NOW, make_newsletter, make_post
@@ -358,6 +360,29 @@ def test_a_new_confirmed_sign_up_lifts_a_suppression(
     subscription = confirmed(session, settings, newsletter)
     assert subscription.status == Status.ACTIVE
     assert session.scalar(select(func.count(Suppression.id))) == 0
+
+
+@pytest.mark.parametrize("past", ["left", "bounced", "erased", "never"])
+def test_the_sender_lets_the_new_mail_through_unless_all_mail_was_forbidden(
+    session: Session, settings: Settings, newsletter: Newsletter, past: str
+) -> None:
+    reader = confirmed(session, settings, newsletter)
+    hashed = reader.subscriber.address_hash
+    later = NOW + timedelta(hours=1)
+    if past == "left":
+        leaving.end(session, reader, origin=FORM, how="page", now=NOW)
+    elif past == "erased":
+        rights.erase_subscriber(session, reader.subscriber, now=NOW)
+    ask(session, settings, newsletter, now=later)
+    if past in {"bounced", "never"}:  # between the request and its turn
+        suppression.remember(session, hashed, reason=past, now=later)
+    claimed = ledger.claim(session, worker="w", limit=9, now=later).claims
+    kinds = set(
+        session.scalars(
+            select(Message.kind).where(Message.id.in_([c.message_id for c in claimed]))
+        )
+    )
+    assert kinds == (set() if past == "never" else {Kind.CONFIRM})
 
 
 def test_a_complaint_beats_a_link_sent_before_it(

@@ -10,13 +10,15 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from sqlalchemy import func, select
 
+from newsletter.cli.main import cli
 from newsletter.config import Settings, load_settings, read_env_file
 from newsletter.db import Database
 from newsletter.demo import content, environment, sample
 from newsletter.demo.supervisor import Child, Supervisor, smtp_answers, web_answers
-from newsletter.errors import Conflict, InkorgError
+from newsletter.errors import ConfigError, Conflict, InkorgError
 from newsletter.models import Newsletter, Post
 from tests.factories import NOW
 from tests.journey.outside import Demo, free_port
@@ -163,6 +165,35 @@ def test_nothing_answers_where_nothing_listens() -> None:
     assert not smtp_answers(port)
 
 
+def test_a_taken_port_is_said_with_what_to_do(
+    instance: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NEWSLETTER_INSTANCE_DIR", str(instance))
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        for options, variable in (
+            (("--port", port, "--smtp-port", free_port()), "PORT"),
+            (("--port", free_port(), "--smtp-port", port), "MAILBOX_SMTP_PORT"),
+        ):
+            done = CliRunner().invoke(cli, ["demo", *map(str, options)])
+            assert isinstance(done.exception, ConfigError)
+            said = str(done.exception)
+            assert said.startswith(f"Port {port} cannot be used: address already in")
+            assert f"make run {variable}=" in said
+    assert not (instance / "demo.env").exists()
+
+
+def test_a_second_demo_in_the_same_folder_is_refused(
+    instance: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NEWSLETTER_INSTANCE_DIR", str(instance))
+    with environment.alone(instance):
+        done = CliRunner().invoke(cli, ["demo"])
+    assert isinstance(done.exception, Conflict)
+
+
 @pytest.mark.slow
 def test_the_demo_starts_answers_stops_and_keeps_its_data(demo: Demo) -> None:
     said = demo.start()
@@ -172,10 +203,6 @@ def test_the_demo_starts_answers_stops_and_keeps_its_data(demo: Demo) -> None:
     assert mails == f"{demo.base}/mailbox/"
     assert "Bänken som ville ha sällskap" in demo.get(page).text
     assert demo.get(mails).status == 200
-    second = Demo(demo.instance.parent / "other", port=demo.port)
-    assert_refused(second, f"Port {demo.port} cannot be used")
-    same = Demo(demo.instance)
-    assert_refused(same, "already runs here")
 
     code, said, seconds = demo.stop(signal.SIGINT)
     assert (code, said.strip()) == (0, "Stopped.")
@@ -202,15 +229,3 @@ def test_killing_the_demo_outright_leaves_no_process(demo: Demo) -> None:
             return
         signal.sigtimedwait([], 0.05)
     pytest.fail("something still answers")
-
-
-def assert_refused(demo: Demo, words: str) -> None:
-    with pytest.raises(AssertionError) as refusal:
-        demo.start()
-    assert demo.process
-    assert demo.process.wait() == 1
-    assert demo.process.stdout
-    demo.process.stdout.close()
-    said = str(refusal.value).removeprefix("the demo did not start: ")
-    assert words in said
-    assert len(said.strip().splitlines()) == 1

@@ -113,19 +113,3 @@ def test_from_sign_up_to_leaving(demo: Demo, tmp_path: Path) -> None:
     assert "Växthuset är på plats" in text_of(second)
     assert "En egen kväll" not in text_of(second)  # every post once
     assert len(demo.mails(asa)) == 3  # nothing since
-
-
-def test_importing_twice_changes_nothing(demo: Demo, tmp_path: Path) -> None:
-    feed = tmp_path / "feed.rss"
-    feed.write_text(FEED.format(items=FIRST))
-    demo.command("posts", "import", SLUG, str(feed))
-    before = demo.get(f"/{SLUG}/").text
-    demo.command("posts", "import", SLUG, str(feed))
-    assert demo.get(f"/{SLUG}/").text == before
-
-
-def test_what_goes_wrong_is_one_line_and_exit_1(demo: Demo, tmp_path: Path) -> None:
-    feed = tmp_path / "feed.rss"
-    feed.write_text(FEED.format(items=FIRST))
-    assert demo.command("posts", "import", "no-such", str(feed), code=1) == ""
-    assert demo.command("issue", "send", "999", code=1) == ""

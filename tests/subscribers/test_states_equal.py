@@ -1,6 +1,5 @@
 """The form tells nothing: the same work and the same answer for every state."""
 
-import statistics
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -70,9 +69,10 @@ def test_every_state_takes_the_same_time(
             email = prepare(database, settings, state, number)
             taken[state].append(ask(email, number))
             number += 1
-    medians = {state: statistics.median(times) for state, times in taken.items()}
+    # What else the machine does only ever adds: the fastest is the work itself.
+    fastest = {state: min(times) for state, times in taken.items()}
     # A network's noise drowns this, and no address answers three times a day.
-    assert max(medians.values()) < 1.5 * min(medians.values()), medians
+    assert max(fastest.values()) < 1.5 * min(fastest.values()), fastest
 
 
 @pytest.mark.parametrize("state", ["new", *Status, "never", "limited"])

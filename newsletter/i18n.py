@@ -37,8 +37,8 @@ class Language:
         self.locale = Locale.parse(code)
         self._plural_index = c2py(get_plural(code)[1])
         self._catalogue: dict[str, tuple[str, ...]] = {}
-        for path in sorted(TRANSLATIONS.glob(f"{code}*.po")):
-            self._read(path)
+        if code != SOURCE:
+            self._read(TRANSLATIONS / f"{code}.po")
 
     def _read(self, path: Path) -> None:
         with path.open("rb") as file:
@@ -116,7 +116,7 @@ class Language:
 @functools.cache
 def available() -> tuple[str, ...]:
     """Return the codes of all languages, the source's first."""
-    found = {path.name.split(".")[0] for path in TRANSLATIONS.glob("*.po")}
+    found = {path.stem for path in TRANSLATIONS.glob("*.po")}
     return (SOURCE, *sorted(found - {SOURCE}))
 
 

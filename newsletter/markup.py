@@ -19,6 +19,9 @@ from newsletter.plaintext import BLOCKS, clean, one_line
 
 MAX_HTML_CHARACTERS = 200_000
 MAX_DEPTH = 200  # 40,000 nested elements cost nh3 four seconds
+# A parser moves what stands wrongly in a table, and what it writes may be read another
+# way again: cleaning goes on until nothing changes. What never rests becomes text.
+MAX_PASSES = 6
 EXCERPT_CHARACTERS = 280
 
 INLINE = frozenset(
@@ -98,9 +101,12 @@ def sanitise(html: str, base_url: str = "") -> str:
     if _depth(html) > MAX_DEPTH:
         html = from_text(entities.unescape(_ANY_TAG.sub(" ", html)))
     based = base_url if is_web(base_url) else ""
-    result = _clean_html(html, based)
-    result = _IMAGE.sub(lambda match: _tidy_image(match[1], based), result)
-    return _drop_empty(result).strip()
+    for _ in range(MAX_PASSES):
+        result = _clean_once(html, based)
+        if result == html:
+            return result
+        html = result
+    return from_text(entities.unescape(_ANY_TAG.sub(" ", html)))
 
 
 def from_text(text: str) -> str:
@@ -175,6 +181,12 @@ def is_web(url: str) -> bool:
         return parts.scheme in {"http", "https"} and bool(parts.hostname)
     except ValueError:
         return False
+
+
+def _clean_once(html: str, base_url: str) -> str:
+    result = _clean_html(html, base_url)
+    result = _IMAGE.sub(lambda match: _tidy_image(match[1], base_url), result)
+    return _drop_empty(result).strip()
 
 
 def _clean_html(html: str, base_url: str) -> str:

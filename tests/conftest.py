@@ -15,12 +15,14 @@ from sqlalchemy.orm import Session
 from newsletter import config, migrate
 from newsletter.app import create_app
 from newsletter.config import Settings
-from newsletter.db import EXTENSION, Base, Database, db, prepare_engine
+from newsletter.db import Base, Database, db, engine_options, prepare_engine
 from tests.postgres import Postgres
 from tests.smtp_server import SmtpServer
 
 SECRET = "test-secret-test-secret-test-secret"
-TABLES = ", ".join(f'"{table.name}"' for table in Base.metadata.sorted_tables)
+EMPTY = ";".join(
+    f'DELETE FROM "{table.name}"' for table in reversed(Base.metadata.sorted_tables)
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -88,7 +90,13 @@ def database_url(migrated: str, tmp_path: Path) -> str:
         return f"sqlite:///{copy}"
     engine = create_engine(migrated)
     with engine.begin() as connection:
-        connection.execute(text(f"TRUNCATE {TABLES} RESTART IDENTITY CASCADE"))
+        # Three times as fast as TRUNCATE, since hardly any table holds a row.
+        connection.exec_driver_sql(EMPTY)
+        used = text(
+            "SELECT sequencename FROM pg_sequences WHERE last_value IS NOT NULL"
+        )
+        for name in connection.scalars(used).all():
+            connection.exec_driver_sql(f'ALTER SEQUENCE "{name}" RESTART')
     engine.dispose()
     return migrated
 
@@ -118,10 +126,15 @@ def app(settings: Settings) -> Iterator[Flask]:
 
 
 @pytest.fixture
-def database(app: Flask) -> Database:
-    """The database as the worker and the commands see it."""
-    found: Database = app.extensions[EXTENSION]
-    return found
+def database(database_url: str) -> Iterator[Database]:
+    """The database as the worker and the commands see it.
+
+    Without the application: building that takes ten times as long.
+    """
+    engine = create_engine(database_url, **engine_options(database_url))
+    prepare_engine(engine)
+    yield Database(engine)
+    engine.dispose()
 
 
 @pytest.fixture

@@ -30,6 +30,7 @@ from datetime import datetime, timedelta
 from typing import Any, cast
 
 from sqlalchemy import (
+    CTE,
     BindParameter,
     Boolean,
     ColumnElement,
@@ -300,7 +301,7 @@ def requeue_due(session: Session, *, now: datetime) -> int:
     return _changed(
         session,
         update(Delivery)
-        .where(Delivery.id.in_(due), _is(DeliveryState.DEFERRED))
+        .where(Delivery.id.in_(_picked_once(due)), _is(DeliveryState.DEFERRED))
         .values(state=DeliveryState.QUEUED, next_attempt_at=None),
     )
 
@@ -356,7 +357,9 @@ def sweep_cancelled(session: Session, *, now: datetime) -> int:
         .limit(AT_ONCE)
         .with_for_update(skip_locked=True)
     )
-    return _changed(session, _skip("cancelled", now).where(Delivery.id.in_(some)))
+    return _changed(
+        session, _skip("cancelled", now).where(Delivery.id.in_(_picked_once(some)))
+    )
 
 
 def counts(session: Session, *, issue_id: int) -> Counts:
@@ -493,7 +496,7 @@ def _chosen(*, single: bool) -> Subquery:
             Message.id == message_id, Message.state == MessageState.OPEN
         )
         query = query.where(Delivery.message_id == message_id, is_open.exists())
-    picked = query.subquery("picked")
+    picked = _once(query)
     return (
         select(picked.c.id, _unwanted().label("unwanted"))
         .join(Message, Message.id == picked.c.message_id)
@@ -501,6 +504,21 @@ def _chosen(*, single: bool) -> Subquery:
         .outerjoin(Subscriber, Subscriber.id == Subscription.subscriber_id)
         .subquery("chosen")
     )
+
+
+def _once(query: Select[*tuple[Any, ...]]) -> CTE:
+    """Pick rows before the statement that changes them, and once.
+
+    PostgreSQL may run a plain subquery again for each row it is compared with. With
+    SKIP LOCKED each run picks other rows, and more change than the limit says. Nested,
+    because Python's sqlite3 counts no rows for a statement that begins with WITH.
+    """
+    picked = query.cte("picked", nesting=True)
+    return picked.prefix_with("MATERIALIZED", dialect="postgresql")
+
+
+def _picked_once(query: Select[int]) -> Select[int]:
+    return select(_once(query).c.id)
 
 
 def _in_open_message() -> ColumnElement[bool]:

@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import insert, select
+from sqlalchemy import delete, insert, select, text
 from sqlalchemy.orm import Session
 
 from newsletter.db import Database
@@ -460,3 +460,18 @@ def test_claims_of_two_workers_never_overlap(database: Database) -> None:
         second = claim(two, message, limit=10, worker="worker-2")
     found = {c.id for c in first} | {c.id for c in second}
     assert (len(first), len(second), len(found)) == (10, 10, 20)
+
+
+def test_a_limit_holds_also_where_postgresql_takes_the_ledger_for_empty(
+    session: Session, newsletter: Newsletter
+) -> None:
+    """Its planner then runs the picking once for each row, and each run finds more."""
+    for _ in range(5):
+        make_subscription(session, newsletter)
+    queue_issue(session, newsletter)
+    session.execute(delete(Delivery))
+    session.execute(text("ANALYZE"))
+    message = queue_issue(session, newsletter)
+    assert len(claim(session, message, limit=2)) == 2
+    ledger.cancel(session, message.issue_id or 0, now=NOW)
+    assert sorted(states(session)) == ["claimed"] * 2 + ["skipped"] * 3

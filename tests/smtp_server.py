@@ -8,12 +8,13 @@
         assert server.received[0].message["Subject"] == "Hej"
 
 Phases, in their order: greeting, ehlo, starttls, auth, mail, rcpt, data, body (the
-message is on its way), dot (it has arrived), rset, quit.
+message is on its way), chunk, dot (it has arrived), rset, quit.
 """
 
 import asyncio
 import base64
 import datetime
+import hmac
 import ipaddress
 import itertools
 import ssl
@@ -47,6 +48,7 @@ class Received:
     connection: int = 0
     secure: bool = False
     login: str = ""
+    rcpt_options: str = ""  # what followed the address in RCPT
 
     @cached_property
     def message(self) -> EmailMessage:
@@ -274,6 +276,8 @@ class _Talk:
         self.mail_from: str | None = None
         self.options = ""
         self.rcpt_to: list[str] = []
+        self.rcpt_options = ""
+        self.chunks = b""
 
     async def run(self) -> None:
         await self.answer("greeting", "220 sink.example ESMTP")
@@ -314,6 +318,13 @@ class _Talk:
         if method.upper() == "PLAIN":
             text = initial or await self.ask("334 ")
             _, name, password = base64.b64decode(text).decode().split("\0")
+        elif method.upper() == "CRAM-MD5":
+            challenge = b"<1896.697170952@sink.example>"
+            asked = f"334 {base64.b64encode(challenge).decode()}"
+            name, digest = base64.b64decode(await self.ask(asked)).decode().split()
+            known, password = self.server.login or ("", "")
+            expected = hmac.new(password.encode(), challenge, "md5").hexdigest()
+            password = password if digest == expected and name == known else "wrong"
         else:
             name = base64.b64decode(
                 initial or await self.ask("334 VXNlcm5hbWU6")
@@ -326,14 +337,18 @@ class _Talk:
     async def on_mail(self, rest: str) -> None:
         address, _, self.options = rest.partition(":")[2].partition(">")
         address = address.strip().lstrip("<")
+        if self.mail_from is not None:
+            await self.say("503 5.5.1 Nested MAIL")
+            return
         default = "250 2.1.0 Ok"
         if self.server.login and not self.login:
             default = "530 5.7.0 Authentication required"
         if await self.answer("mail", default, address):
-            self.mail_from, self.rcpt_to = address, []
+            self.mail_from, self.rcpt_to, self.chunks = address, [], b""
 
     async def on_rcpt(self, rest: str) -> None:
-        address = rest.partition(":")[2].strip().partition(">")[0].lstrip("<")
+        address, _, self.rcpt_options = rest.partition(":")[2].partition(">")
+        address = address.strip().lstrip("<")
         if self.mail_from is None:
             await self.say("503 5.5.1 MAIL first")
         elif await self.answer("rcpt", "250 2.1.5 Ok", address):
@@ -349,17 +364,33 @@ class _Talk:
         await self.answer("body", "", address)
         data = b"\r\n" + await self.reader.readuntil(b"\r\n.\r\n")
         data = data[2:-3].replace(b"\r\n..", b"\r\n.")
+        await self.take(data.removeprefix(b".") if data.startswith(b"..") else data)
+
+    async def on_bdat(self, rest: str) -> None:
+        """Take a chunk (RFC 3030): its octets come whatever the answer is."""
+        size, _, last = rest.partition(" ")
+        self.chunks += await self.reader.readexactly(int(size))
+        if self.mail_from is None or not self.rcpt_to:
+            await self.say("503 5.5.1 No valid recipients")
+        elif not last:
+            await self.answer("chunk", f"250 2.0.0 {size} octets", self.rcpt_to[0])
+        else:
+            await self.answer("body", "", self.rcpt_to[0])
+            await self.take(self.chunks)
+
+    async def take(self, data: bytes) -> None:
         mail = Received(
             self.mail_from or "",
             self.rcpt_to,
-            data.removeprefix(b".") if data.startswith(b"..") else data,
+            data,
             self.options.strip(),
             self.number,
             self.secure,
             self.login,
+            self.rcpt_options.strip(),
         )
         self.mail_from = None
-        await self.answer("dot", "250 2.0.0 Ok: queued as 4F2", address, mail)
+        await self.answer("dot", "250 2.0.0 Ok: queued as 4F2", mail.to, mail)
 
     async def on_rset(self, rest: str) -> None:
         self.mail_from = None

@@ -1,5 +1,5 @@
-"""Who may connect to the relay, and when: as many as there is work for, nobody while
-the relay cannot be used, and one alone to try it again.
+"""Who may connect to a relay, and when: as many as there is work for and as it bears,
+nobody while it cannot be used, and one alone to try it again.
 """
 
 import asyncio
@@ -10,35 +10,32 @@ from contextlib import contextmanager, suppress
 from newsletter.config import Relay
 from newsletter.errors import RelayError
 from newsletter.mail import relays
-from newsletter.mail.desk import Desk
 
 log = logging.getLogger(__name__)
 
-ONE_OF_MANY_PAUSE = 4.0  # seconds for one courier who is refused where others are not
+ONE_MORE_SECONDS = 60.0  # after a connection too many, until one more is tried
 
 
 class Access:
     """Counts connections and the relay's failures."""
 
     def __init__(
-        self,
-        relay: Relay,
-        desk: Desk,
-        clock: Callable[[], float],
-        on_news: Callable[[], None],
+        self, relay: Relay, clock: Callable[[], float], on_news: Callable[[], None]
     ) -> None:
-        """Start with nobody connected."""
+        """Start with nobody connected; `on_news` is called when the relay fails."""
         self.relay = relay
+        self.held = False  # nothing is handed over for now
         self.failures = 0  # in a row
         self.news: RelayError | None = None  # a failure that is not yet written down
         self.recovered = True  # what was written about the relay before is old
-        self._desk = desk
+        self.most = relay.connections  # that it bears
         self._clock = clock
         self._on_news = on_news
         self._wanted = 0
         self._open = 0  # and attempts at one
         self._established = 0
         self._held_until = 0.0
+        self._one_more_at = 0.0
         self._closing = asyncio.Event()
         self._call = asyncio.Event()
 
@@ -46,7 +43,7 @@ class Access:
         """Wait until one more connection is wanted; False when it is time to go."""
         while not self._closing.is_set():
             wanted = min(self._wanted, 1) if self.failures else self._wanted
-            if self._open < wanted and not self._desk.held:
+            if self._open < min(wanted, self.most) and not self.held:
                 self._open += 1
                 return True
             await self._call.wait()
@@ -64,6 +61,11 @@ class Access:
     def disconnected(self) -> None:
         """Count a connection, or the attempt at one, less."""
         self._open -= 1
+        self._wake()
+
+    def rest(self) -> None:
+        """Hear that a connection ended for want of work: none is to take its place."""
+        self._wanted = min(self._wanted, self._open - 1)
 
     def want(self, connections: int, *, idle: int = 0) -> None:
         """Say how many connections there is work for."""
@@ -78,30 +80,45 @@ class Access:
             self.failures, self.news, self.recovered = 0, None, True
             self._wake()
 
-    async def failed(self, error: RelayError) -> None:
-        """Pause: everyone, or this courier alone where others are connected."""
-        if self._established:
-            await self.pause(ONE_OF_MANY_PAUSE)
-        else:
+    @property
+    def closing(self) -> bool:
+        """Tell whether it is time to go."""
+        return self._closing.is_set()
+
+    def refused(self, error: RelayError, *, connected: bool = False) -> None:
+        """Hear that a connection was turned away, before or after it was made.
+
+        Where others are used this was one too many; else the relay is left alone.
+        """
+        others = self._established - connected
+        if others < 1:
             self.trouble(error)
+            return
+        self.most = max(1, min(self.most - 1, others))
+        self._one_more_at = self._clock() + ONE_MORE_SECONDS
+        log.info("relay name=%s connections=%d", self.relay.name, self.most)
 
     def trouble(self, error: RelayError) -> None:
         """Leave the relay alone for a while, longer each time; say why."""
-        if self._desk.held:
+        if self.held:
             return
         self.failures += 1
         seconds = relays.back_off_seconds(self.failures)
         log.warning("relay name=%s pause=%.0fs: %s", self.relay.name, seconds, error)
-        self._desk.held = True
-        self._desk.clear()
+        self.held = True
         self._held_until = self._clock() + seconds
         self.news = error
         self._on_news()
 
     def look_at_the_clock(self) -> None:
-        """End a pause that is over."""
-        if self._desk.held and self._clock() >= self._held_until:
-            self._desk.held = False
+        """End a pause that is over; try one connection more after a while."""
+        now = self._clock()
+        if self.held and now >= self._held_until:
+            self.held = False
+            self._wake()
+        if self.most < self.relay.connections and now >= self._one_more_at:
+            self.most += 1
+            self._one_more_at = now + ONE_MORE_SECONDS
             self._wake()
 
     async def pause(self, seconds: float) -> None:

@@ -14,11 +14,11 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from newsletter.db import Database
-from newsletter.errors import RelayError
 from newsletter.mail import ledger, relays
 from newsletter.mail.desk import Words
 from newsletter.mail.ledger import Claim, Claimed, Outcome
 from newsletter.mail.mime import Frozen
+from newsletter.mail.relays import Health
 from newsletter.models import Message, Newsletter
 
 MESSAGES_KEPT = 64  # loaded, of the latest used
@@ -35,9 +35,7 @@ class Turn:
     chores: bool = False
     in_hand: Sequence[int] = ()
     rate_per_second: float = 0.0
-    trouble: RelayError | None = None
-    failures: int = 0
-    recovered: bool = False  # the relay works again
+    health: Sequence[Health] = ()
 
     @property
     def anything(self) -> bool:
@@ -48,7 +46,7 @@ class Turn:
             or self.chores
             or self.singles
             or self.bulk
-            or self.trouble
+            or self.health
         )
 
 
@@ -66,13 +64,10 @@ class Result:
 class Clerk:
     """Writes in the ledger for one worker."""
 
-    def __init__(
-        self, database: Database, *, worker: str, relay: str, lease: timedelta
-    ) -> None:
+    def __init__(self, database: Database, *, worker: str, lease: timedelta) -> None:
         """Start with nothing loaded."""
         self.database = database
         self.worker = worker
-        self.relay = relay
         self.lease = lease
         self._words: OrderedDict[int, Words] = OrderedDict()
         self._first = 0  # the bulk message served last
@@ -93,7 +88,8 @@ class Clerk:
             result.since = monotonic()
             ledger.settle(session, self.worker, turn.outcomes, now=now)
             ledger.release(session, self.worker, turn.unused)
-            self._note_health(session, turn, now)
+            for health in turn.health:
+                relays.report(session, health, now=now)
             if turn.chores:
                 result.workers = self._do_chores(session, turn, now)
             if turn.singles:
@@ -113,14 +109,6 @@ class Clerk:
         """Say that the worker has stopped."""
         with self.database.transaction() as session:
             relays.sign_off(session, self.worker)
-
-    def _note_health(self, session: Session, turn: Turn, now: datetime) -> None:
-        if turn.trouble:
-            relays.report_failure(
-                session, self.relay, turn.trouble, failures=turn.failures, now=now
-            )
-        elif turn.recovered:
-            relays.report_success(session, self.relay)
 
     def _do_chores(self, session: Session, turn: Turn, now: datetime) -> int:
         ledger.renew(session, self.worker, turn.in_hand, now=now, lease=self.lease)

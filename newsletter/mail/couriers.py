@@ -4,7 +4,6 @@ A courier decides nothing about the database. It tells its office what became of
 errand: an outcome, or that it comes back unused.
 """
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from datetime import datetime
@@ -13,36 +12,32 @@ from typing import Protocol
 
 from newsletter.errors import N_, InvalidInput, RelayError
 from newsletter.mail import mime, replies
-from newsletter.mail.access import Access
-from newsletter.mail.desk import Desk, Errand
+from newsletter.mail.desk import Errand
+from newsletter.mail.exchange import CLOSING, Answer, Broken, Mail
 from newsletter.mail.ledger import SINGLE, Claim, Outcome
 from newsletter.mail.replies import Blame, Brake, Phase, Ruling, Then, Verdict
-from newsletter.mail.smtp import Answer, Broken, Connection
+from newsletter.mail.route import Route
+from newsletter.mail.smtp import Connection, Unsendable
 from newsletter.models import DeliveryState
 
 log = logging.getLogger(__name__)
 
-IDLE_SECONDS = 20.0  # then the connection is closed
 MESSAGES_PER_CONNECTION = 1000
 LOST_AT_MOST = 3  # connections that one delivery may lose before it has to wait
 REFUSALS_AT_MOST = 3  # in a row, of the sender and not of a reader; then a pause
+_SENT = DeliveryState.SENT
 
 
 class Office(Protocol):
     """What a courier needs from the worker it belongs to."""
 
-    desk: Desk
-    access: Access
-    latency: float  # seconds a message takes, lately
-    busy: int  # couriers with an errand
     lost: dict[int, int]  # connections that a delivery has lost
-    refusals: int  # of the sender, in a row
 
     def now(self) -> datetime:
         """Return the time."""
 
-    def takes_bulk(self) -> bool:
-        """Tell whether one more courier may be busy with bulk."""
+    def next_errand(self, route: Route) -> Errand | None:
+        """Hand out the next errand for a relay."""
 
     def settle(self, outcome: Outcome) -> None:
         """Note what became of an errand."""
@@ -98,69 +93,158 @@ class Courier:
     """One connection's worth of sending."""
 
     def __init__(
-        self, office: Office, connect: Callable[[], Awaitable[Connection]]
+        self, office: Office, route: Route, connect: Callable[[], Awaitable[Connection]]
     ) -> None:
         """Take a place in the office."""
         self.office = office
+        self.route = route
         self.connect = connect
+        self.errands: dict[Mail, Errand] = {}  # under way
+        self.idle_since = 0.0
+        self._connection: Connection | None = None
+        self._begun = 0  # on this connection
 
     async def run(self) -> None:
         """Carry until the office closes."""
-        while await self.office.access.may_connect():
+        while await self.route.access.may_connect():
             try:
                 await self._work()
             finally:
-                self.office.access.disconnected()
+                self.route.access.disconnected()
 
     async def _work(self) -> None:
+        route = self.route
         try:
             connection = await self.connect()
         except RelayError as error:
-            await self.office.access.failed(error)
+            route.access.refused(error)
             return
-        with self.office.access.connected():
+        with route.access.connected():
+            self._connection, self._begun = connection, 0
+            route.connected += 1
             try:
-                await self._serve(connection)
+                await connection.carry(self)
             finally:
+                self._connection = None
+                if self in route.idle:
+                    del route.idle[self]
+                    route.access.rest()
+                route.connected -= 1
                 await connection.quit()
 
-    async def _serve(self, connection: Connection) -> None:
-        for _ in range(MESSAGES_PER_CONNECTION):
-            errand = await self.office.desk.next(
-                bulk=self.office.takes_bulk, seconds=IDLE_SECONDS
-            )
-            if errand is None:
-                return
-            self.office.busy += 1
-            try:
-                await self._carry(connection, errand)
-            finally:
-                self.office.busy -= 1
-            if connection.closed:
-                return
+    def pull(self) -> None:
+        """Look for something to carry."""
+        if self._connection:
+            self._connection.pull()
 
-    async def _carry(self, connection: Connection, errand: Errand) -> None:
-        """Carry one errand and see to it that it is accounted for, whatever happens."""
-        begun = monotonic()
+    def finish(self) -> None:
+        """Close the connection."""
+        if self._connection:
+            self._connection.finish()
+
+    # What the connection asks and tells.
+
+    def may_hurry(self) -> bool:
+        """Tell whether a message may begin before the last is answered."""
+        return self.route.may_hurry()
+
+    def next_mail(self) -> Mail | None:
+        """Take the next errand and make it ready."""
+        while self._begun < MESSAGES_PER_CONNECTION:
+            errand = self.office.next_errand(self.route)
+            if errand is None:
+                break
+            if mail := self._prepared(errand):
+                self._begun += 1
+                if not self.errands:
+                    self.route.idle.pop(self, None)
+                self.errands[mail] = errand
+                return mail
+        if not self.errands:
+            self._rest()
+        return None
+
+    def delivered(self, mail: Mail, line: bytes) -> None:
+        """Settle what the relay has taken."""
+        errand = self._ended(mail)
+        claim, reply = errand.claim, line[: replies.TEXT_LIMIT].decode(errors="replace")
+        self.office.settle(Outcome(claim.id, claim.message_id, _SENT, reply))
+        route = self.route
+        route.took(monotonic() - errand.begun)
+        if route.refusals or route.access.failures:
+            route.refusals = 0
+            route.access.works()
+
+    def answered(self, mail: Mail, answer: Answer) -> None:
+        """Settle, unless the answer is about the relay and not about the message."""
+        first = self._begun == 1
+        errand = self._ended(mail)
+        ruling = replies.judge(answer.reply, answer.phase)
+        access = self.route.access
+        self.route.took(monotonic() - errand.begun)
+        if answer.reply.code == CLOSING:
+            if first:
+                access.refused(_refused(answer), connected=True)
+            self._lose(errand, str(answer.reply))
+        elif ruling.verdict is Verdict.RELAY_TROUBLE and answer.phase is Phase.MAIL:
+            access.trouble(_refused(answer))
+            self.office.give_back(errand)
+        else:
+            patient = self.route.refusals >= REFUSALS_AT_MOST
+            now = self.office.now()
+            self.office.settle(
+                outcome_of(errand.claim, answer, ruling, now=now, patient=patient)
+            )
+            self._brake(ruling.brake, answer)
+
+    def broken(self, mail: Mail, broken: Broken) -> None:
+        """Account for an errand that was cut off: not sent, or nobody knows."""
+        errand = self._ended(mail)
+        if not broken.unknown:
+            self._lose(errand, broken.reason)
+        elif errand.words.hold_unknown:
+            self._settle(errand, DeliveryState.FAILED, broken.reason, "unknown")
+        else:
+            now = self.office.now()
+            self.office.settle(
+                deferred(errand.claim, broken.reason, "unknown", now=now, unknown=True)
+            )
+
+    def _rest(self) -> None:
+        """Wait for work, or take leave after enough of it."""
+        self.idle_since = monotonic()
+        if self._begun >= MESSAGES_PER_CONNECTION or self.route.access.closing:
+            self.finish()
+        else:
+            self.route.idle[self] = None
+
+    def _ended(self, mail: Mail) -> Errand:
+        return self.errands.pop(mail)
+
+    def _prepared(self, errand: Errand) -> Mail | None:
+        """Make an errand ready for the wire, or account for one that cannot be sent."""
+        connection, claim = self._connection, errand.claim
+        assert connection  # noqa: S101 (it is what asks)
+        errand.begun = monotonic()
         try:
-            answer = await connection.send(
-                errand.words.sender, errand.claim.address, self._spliced(errand)
+            return connection.prepare(
+                errand.words.sender,
+                claim.address,
+                self._spliced(errand),
+                envelope_id=f"{claim.id}.{errand.words.nonce}",
             )
         except InvalidInput as error:
             self._settle(errand, DeliveryState.FAILED, str(error), "invalid")
-        except Broken as broken:
-            self._broken(errand, broken)
-        except asyncio.CancelledError:
-            self._broken(errand, Broken(connection.phase, "this worker was stopped"))
-            raise
+        except Unsendable as error:
+            answer = Answer(Phase.MAIL, error.reply)
+            ruling = replies.judge(error.reply, Phase.MAIL)
+            self.office.settle(
+                outcome_of(claim, answer, ruling, now=self.office.now(), patient=False)
+            )
         except Exception as error:  # a bug of ours must not stop the others
-            log.exception("delivery id=%d", errand.claim.id)
-            connection.abort()
-            self._broken(errand, Broken(connection.phase, repr(error)))
-        else:
-            took = monotonic() - begun
-            self.office.latency += 0.1 * (took - self.office.latency)
-            self._answered(connection, errand, answer)
+            log.exception("delivery id=%d", claim.id)
+            self._lose(errand, repr(error))
+        return None
 
     def _spliced(self, errand: Errand) -> bytes:
         claim, words = errand.claim, errand.words
@@ -179,47 +263,16 @@ class Courier:
         claim = errand.claim
         self.office.settle(Outcome(claim.id, claim.message_id, state, reply, reason))
 
-    def _answered(self, connection: Connection, errand: Errand, answer: Answer) -> None:
-        """Settle, unless the answer is about the relay and not about the message."""
-        ruling = replies.judge(answer.reply, answer.phase)
-        office = self.office
-        if answer.reply.code == 421:
-            if connection.messages == 0:
-                office.access.trouble(_refused(answer))
-            self._lose(errand, str(answer.reply))
-        elif ruling.verdict is Verdict.RELAY_TROUBLE and answer.phase is Phase.MAIL:
-            office.access.trouble(_refused(answer))
-            office.give_back(errand)
-        else:
-            patient = office.refusals >= REFUSALS_AT_MOST
-            now = office.now()
-            office.settle(
-                outcome_of(errand.claim, answer, ruling, now=now, patient=patient)
-            )
-            self._brake(ruling.brake, answer)
-
     def _brake(self, brake: Brake, answer: Answer) -> None:
         """Stop for a while when one message after the other meets the same wall."""
+        route = self.route
         if brake is not Brake.STOP:
-            self.office.refusals = 0
-            self.office.access.works()
+            route.refusals = 0
+            route.access.works()
             return
-        self.office.refusals += 1
-        if self.office.refusals >= REFUSALS_AT_MOST:
-            self.office.access.trouble(_refused(answer))
-
-    def _broken(self, errand: Errand, broken: Broken) -> None:
-        """The connection is gone: nothing was sent, or nobody knows."""
-        if not broken.unknown:
-            self._lose(errand, broken.reason)
-            return
-        if errand.words.hold_unknown:
-            self._settle(errand, DeliveryState.FAILED, broken.reason, "unknown")
-            return
-        now = self.office.now()
-        self.office.settle(
-            deferred(errand.claim, broken.reason, "unknown", now=now, unknown=True)
-        )
+        route.refusals += 1
+        if route.refusals >= REFUSALS_AT_MOST:
+            route.access.trouble(_refused(answer))
 
     def _lose(self, errand: Errand, reason: str) -> None:
         """Give it back; one that loses every connection has to wait."""

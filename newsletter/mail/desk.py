@@ -5,12 +5,11 @@ given back, so that whoever leaves, pauses or cancels is heard within two second
 where the relay is slow.
 """
 
-import asyncio
-import contextlib
 import math
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 from newsletter.mail.ledger import SINGLE, Claim
 from newsletter.mail.mime import Frozen
@@ -29,13 +28,17 @@ class Words:
     hold_unknown: bool
 
 
-@dataclass(frozen=True, slots=True)
 class Errand:
-    """A claim with the words it carries, and when it was claimed."""
+    """A claim with the words it carries, and when it was claimed and begun."""
 
-    claim: Claim
-    words: Words
-    since: float
+    __slots__ = ("begun", "claim", "since", "words")
+
+    def __init__(self, claim: Claim, words: Words, since: float) -> None:
+        """Begin nothing yet."""
+        self.claim = claim
+        self.words = words
+        self.since = since
+        self.begun = 0.0
 
 
 class Pace:
@@ -94,96 +97,39 @@ class Speed:
 
 
 class Desk:
-    """Errands in hand and the couriers who wait for one."""
+    """Errands in hand."""
 
-    def __init__(self, pace: Pace, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float]) -> None:
         """Start with an empty desk."""
-        self.pace = pace
         self.closed = False  # for good
-        self.held = False  # nothing is handed out for now
-        self.on_idle: Callable[[], None] = lambda: None
+        self.singles: deque[Errand] = deque()
+        self.bulk: deque[Errand] = deque()
         self.stale: list[int] = []  # to be given back
         self._clock = clock
-        self._singles: deque[Errand] = deque()
-        self._bulk: deque[Errand] = deque()
-        self._waiters: deque[asyncio.Future[None]] = deque()
 
     def __len__(self) -> int:
         """Return how many errands lie here."""
-        return len(self._singles) + len(self._bulk)
+        return len(self.singles) + len(self.bulk)
 
-    @property
-    def bulk(self) -> int:
-        """Return how many errands of the second lane lie here."""
-        return len(self._bulk)
-
-    @property
-    def idle(self) -> int:
-        """Return how many couriers wait for an errand."""
-        return len(self._waiters)
+    def ids(self) -> Iterator[int]:
+        """Return which deliveries lie here."""
+        return (errand.claim.id for errand in chain(self.singles, self.bulk))
 
     def put(self, errands: Iterable[Errand]) -> None:
-        """Lay errands down and wake as many couriers."""
+        """Lay errands down."""
         for errand in errands:
-            lane = self._singles if errand.claim.lane == SINGLE else self._bulk
+            lane = self.singles if errand.claim.lane == SINGLE else self.bulk
             lane.append(errand)
-        self.wake(len(self))
-
-    def take(self, *, bulk: bool = True) -> Errand | None:
-        """Return the next errand that is fresh and may go now."""
-        if self.closed or self.held:
-            return None
-        self.drop_stale()
-        if self._singles and self.pace.single_may_go():
-            self.pace.spend()
-            return self._singles.popleft()
-        if bulk and self._bulk and not self.pace.wait_seconds():
-            self.pace.spend()
-            return self._bulk.popleft()
-        return None
-
-    async def next(self, *, bulk: Callable[[], bool], seconds: float) -> Errand | None:
-        """Wait for an errand; None when there was none for so long."""
-        end = self._clock() + seconds
-        while (left := end - self._clock()) > 0 and not self.closed:
-            if errand := self.take(bulk=bulk()):
-                return errand
-            if self._bulk and (pause := self.pace.wait_seconds()):
-                left = min(left, pause)
-            await self._wait(left)
-        return None
 
     def drop_stale(self) -> None:
         """Set aside what has lain here too long."""
         limit = self._clock() - FRESH_SECONDS
-        for lane in (self._singles, self._bulk):
+        for lane in (self.singles, self.bulk):
             while lane and lane[0].since < limit:
                 self.stale.append(lane.popleft().claim.id)
 
     def clear(self) -> None:
         """Set everything aside."""
-        for lane in (self._singles, self._bulk):
-            self.stale += [errand.claim.id for errand in lane]
-            lane.clear()
-
-    def wake(self, couriers: int | None = None) -> None:
-        """Wake so many waiting couriers, or all."""
-        count = len(self._waiters) if couriers is None else couriers
-        while count > 0 and self._waiters:
-            waiter = self._waiters.popleft()
-            if not waiter.done():
-                waiter.set_result(None)
-                count -= 1
-
-    async def _wait(self, seconds: float) -> None:
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters.append(waiter)
-        self.on_idle()
-        try:
-            async with asyncio.timeout(seconds):
-                await waiter
-        except TimeoutError:
-            pass
-        finally:
-            with contextlib.suppress(ValueError):
-                self._waiters.remove(waiter)
+        self.stale += self.ids()
+        self.singles.clear()
+        self.bulk.clear()

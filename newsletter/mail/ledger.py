@@ -23,22 +23,23 @@ Claiming looks once more, in the same statement, at whether the reader still wan
 """
 
 import functools
+import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from sqlalchemy import (
     CTE,
     BindParameter,
     Boolean,
     ColumnElement,
+    Connection,
     CursorResult,
     Integer,
     Select,
     String,
-    Subquery,
     Table,
     Update,
     and_,
@@ -82,8 +83,7 @@ _NEED_READER = (Kind.DIGEST, Kind.WELCOME)
 _FORBIDDEN = ("never", "complained")  # these hold back every mail
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """A delivery that is this worker's to make, with what splicing needs."""
 
     id: int
@@ -95,8 +95,7 @@ class Claim:
     preferences_token: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What became of a claimed delivery."""
 
     delivery_id: int
@@ -106,6 +105,7 @@ class Outcome:
     reason: str = ""
     next_attempt_at: datetime | None = None
     unknown: bool = False  # the relay may have it all the same
+    tried: bool = True  # it was an attempt
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,30 +154,31 @@ def claim(
 ) -> Claimed:
     """Take up to `limit` queued deliveries: single mails, or those of one message.
 
-    One statement, which also skips, with the reason, whoever is not to be mailed any
-    more. On PostgreSQL two workers never wait for each other. `after` leaves out the
-    deliveries up to that id, which spares the database what has been dealt with.
+    Looks, with the rows locked, whether each reader still wants mail, and skips, with
+    the reason, who does not. On PostgreSQL two workers never wait for each other.
+    `after` leaves out the deliveries up to that id, which spares the database what has
+    been dealt with.
     """
-    rows = session.connection().execute(
-        _claiming(single=message_id is None),
-        {
-            "most": limit,
-            "of_message": message_id,
-            "moment": now,
-            "until": now + lease,
-            "by": worker,
-            "after": after,
-        },
-    )
-    claims: list[Claim] = []
-    skipped_of: list[int] = []
-    for row in rows:
-        if row.state is DeliveryState.CLAIMED:
-            claims.append(Claim(*row[:7]))
-        else:
-            skipped_of.append(row.message_id)
-    close_settled(session, set(skipped_of))
-    return Claimed(sorted(claims, key=lambda claim: claim.id), len(skipped_of))
+    single = message_id is None
+    values = {
+        "most": limit,
+        "of_message": message_id,
+        "moment": now,
+        "until": now + lease,
+        "by": worker,
+        "after": after,
+    }
+    connection = session.connection()
+    rows: Sequence[Sequence[Any]]
+    if connection.dialect.name == "postgresql":
+        rows = connection.execute(_claiming(single=single), values).all()
+    else:
+        rows = _claim_on_sqlite(connection, values, single=single)
+    claims = [Claim._make(row[:7]) for row in rows if row[7] is None]
+    claims.sort()  # by id, which comes first
+    if len(claims) < len(rows):
+        close_settled(session, {row[1] for row in rows if row[7] is not None})
+    return Claimed(claims, len(rows) - len(claims))
 
 
 def settle(
@@ -188,26 +189,13 @@ def settle(
     One that is not this worker's any more stays as it is, except that a late yes from
     the relay keeps a queued one from being sent twice.
     """
-    rows = [
-        {
-            "key": outcome.delivery_id,
-            "new_state": outcome.state,
-            "new_reply": outcome.reply or None,
-            "new_reason": outcome.reason or None,
-            "next_at": outcome.next_attempt_at,
-            "doubt": outcome.unknown,
-            "settled": None if outcome.state is DeliveryState.DEFERRED else now,
-            "by": worker,
-        }
-        for outcome in outcomes
-    ]
-    if not rows:
+    if not outcomes:
         return
     connection = session.connection()
     if connection.dialect.name == "postgresql":
-        connection.execute(_SETTLE_MANY, _columns(rows))
+        connection.execute(_SETTLE_MANY, _columns(outcomes, worker, now))
     else:
-        connection.execute(_settle_one(), rows)
+        _settle_on_sqlite(connection, worker, outcomes, now)
     close_settled(session, {outcome.message_id for outcome in outcomes})
 
 
@@ -444,8 +432,8 @@ def _closing(*, every: bool) -> Update:
 
 @functools.cache
 def _claiming(*, single: bool) -> Update:
-    """Build the statement of `claim` once: making it takes longer than running it."""
-    chosen = _chosen(single=single)
+    """Build the claim on PostgreSQL, once: making it takes longer than running it."""
+    chosen = _chosen(single=single).subquery("chosen")
     unwanted = chosen.c.unwanted.is_not(None)
     claimed = ~unwanted
     return (
@@ -462,27 +450,84 @@ def _claiming(*, single: bool) -> Update:
             lease_until=case((claimed, bindparam("until", type_=UTCDateTime()))),
             next_attempt_at=None,
         )
-        .returning(
-            _TABLE.c.id,
-            _TABLE.c.message_id,
-            _TABLE.c.lane,
-            _TABLE.c.address,
-            _TABLE.c.attempts,
-            _of_subscription(Subscription.leave_token),
-            _of_subscription(Subscription.preferences_token),
-            _TABLE.c.state,
+        .returning(*chosen.c)
+    )
+
+
+def _claim_on_sqlite(
+    connection: Connection, values: dict[str, Any], *, single: bool
+) -> list[list[Any]]:
+    """Claim with few steps: each one has to wait for Python's lock.
+
+    This is the only writer, so that nothing changes between the looking and the taking.
+    """
+    rows: list[list[Any]] = json.loads(
+        connection.execute(_looking(single=single), values).scalar_one()
+    )
+    taken = json.dumps([row[0] for row in rows if row[7] is None])
+    connection.execute(_taking(), {**values, "ids": taken})
+    for reason in {row[7] for row in rows} - {None}:
+        left_out = json.dumps([row[0] for row in rows if row[7] == reason])
+        connection.execute(
+            _leaving_out(), {**values, "ids": left_out, "because": reason}
+        )
+    return rows
+
+
+@functools.cache
+def _looking(*, single: bool) -> Select[str]:
+    chosen = _chosen(single=single).subquery("chosen")
+    return select(func.json_group_array(func.json_array(*chosen.c)))
+
+
+@functools.cache
+def _taking() -> Update:
+    return (
+        update(_TABLE)
+        .where(_TABLE.c.id.in_(_listed_ids()))
+        .values(
+            state=_as(DeliveryState.CLAIMED),
+            worker=bindparam("by"),
+            lease_until=bindparam("until"),
+            next_attempt_at=None,
         )
     )
 
 
-def _chosen(*, single: bool) -> Subquery:
-    """Select the deliveries to claim, and why one is unwanted.
+@functools.cache
+def _leaving_out() -> Update:
+    return (
+        update(_TABLE)
+        .where(_TABLE.c.id.in_(_listed_ids()))
+        .values(
+            state=_as(DeliveryState.SKIPPED),
+            reason=bindparam("because"),
+            settled_at=bindparam("moment"),
+            next_attempt_at=None,
+        )
+    )
+
+
+def _listed_ids() -> Select[int]:
+    each = func.json_each(bindparam("ids", type_=String())).table_valued("value")
+    return select(each.c.value)
+
+
+def _chosen(*, single: bool) -> Select[*tuple[Any, ...]]:
+    """Select the deliveries to claim, as `Claim` has them, and why one is unwanted.
 
     Picked from the ledger alone first: joined with the readers before the limit,
     PostgreSQL could choose to walk through everyone.
     """
     query = (
-        select(Delivery.id, Delivery.message_id, Delivery.subscription_id)
+        select(
+            Delivery.id,
+            Delivery.message_id,
+            Delivery.lane,
+            Delivery.address,
+            Delivery.attempts,
+            Delivery.subscription_id,
+        )
         .where(_is(DeliveryState.QUEUED), Delivery.id > bindparam("after"))
         .order_by(Delivery.id)
         .limit(bindparam("most", type_=Integer()))
@@ -498,11 +543,16 @@ def _chosen(*, single: bool) -> Subquery:
         query = query.where(Delivery.message_id == message_id, is_open.exists())
     picked = _once(query)
     return (
-        select(picked.c.id, _unwanted().label("unwanted"))
+        select(
+            *(column for column in picked.c if column.name != "subscription_id"),
+            Subscription.leave_token,
+            Subscription.preferences_token,
+            _unwanted().label("unwanted"),
+        )
+        .select_from(picked)
         .join(Message, Message.id == picked.c.message_id)
         .outerjoin(Subscription, Subscription.id == picked.c.subscription_id)
         .outerjoin(Subscriber, Subscriber.id == Subscription.subscriber_id)
-        .subquery("chosen")
     )
 
 
@@ -565,15 +615,6 @@ def _unwanted() -> ColumnElement[str | None]:
         (and_(digest, Subscription.id.is_(None)), literal("erased")),
         (unwilling, type_coerce(Subscription.status, String)),
         else_=null(),
-    )
-
-
-def _of_subscription(column: Any) -> Any:
-    return (
-        select(column)
-        .where(Subscription.id == _TABLE.c.subscription_id)
-        .correlate(_TABLE)
-        .scalar_subquery()
     )
 
 
@@ -645,9 +686,54 @@ def _count(session: Session, query: Select[int], limit: int) -> int:
     return session.scalar(select(func.count()).select_from(some)) or 0
 
 
+def _settle_on_sqlite(
+    connection: Connection, worker: str, outcomes: Sequence[Outcome], now: datetime
+) -> None:
+    """Write what was sent, which is most, in one step, and the rest row by row."""
+    sent = [(o.delivery_id, o.reply) for o in outcomes if _plainly_sent(o)]
+    if sent:
+        connection.execute(
+            _SETTLE_SENT, {"rows": json.dumps(sent), "by": worker, "moment": now}
+        )
+    if rest := [o for o in outcomes if not _plainly_sent(o)]:
+        connection.execute(
+            _settle_one(),
+            [
+                {
+                    "key": outcome.delivery_id,
+                    "new_state": outcome.state,
+                    "new_reply": outcome.reply or None,
+                    "new_reason": outcome.reason or None,
+                    "next_at": outcome.next_attempt_at,
+                    "doubt": outcome.unknown,
+                    "tries": int(outcome.tried),
+                    "settled": None if outcome.state is DeliveryState.DEFERRED else now,
+                    "by": worker,
+                }
+                for outcome in rest
+            ],
+        )
+
+
+def _plainly_sent(outcome: Outcome) -> bool:
+    return outcome.state is DeliveryState.SENT and not outcome.unknown
+
+
+_SETTLE_SENT = text("""
+    UPDATE delivery SET
+        state = 'sent', reply = each.value ->> 1, reason = NULL, settled_at = :moment,
+        next_attempt_at = NULL, attempts = attempts + 1,
+        worker = NULL, lease_until = NULL
+    FROM json_each(:rows) AS each
+    WHERE delivery.id = each.value ->> 0
+    AND (delivery.state = 'claimed' AND delivery.worker = :by
+         OR delivery.state = 'queued')
+""").bindparams(bindparam("moment", type_=UTCDateTime()))
+
+
 @functools.cache
 def _settle_one() -> Update:
-    """Build what SQLite runs for each outcome, in one call for all."""
+    """Build what SQLite runs for each outcome that is not plainly sent."""
     columns = _TABLE.c
     new_state = bindparam("new_state", type_=columns.state.type)
     own = and_(
@@ -666,7 +752,7 @@ def _settle_one() -> Update:
             next_attempt_at=bindparam("next_at"),
             settled_at=bindparam("settled"),
             resent=or_(columns.resent, bindparam("doubt", type_=Boolean())),
-            attempts=columns.attempts + 1,
+            attempts=columns.attempts + bindparam("tries", type_=Integer()),
             worker=None,
             lease_until=None,
         )
@@ -679,14 +765,14 @@ _SETTLE_MANY = text("""
     UPDATE delivery SET
         state = new.state, reply = new.reply, reason = new.reason,
         next_attempt_at = new.next_at, settled_at = new.settled,
-        resent = resent OR new.doubt, attempts = attempts + 1,
+        resent = resent OR new.doubt, attempts = attempts + new.tries,
         worker = NULL, lease_until = NULL
     FROM unnest(
         CAST(:key AS bigint[]), CAST(:new_state AS text[]),
         CAST(:new_reply AS text[]), CAST(:new_reason AS text[]),
         CAST(:next_at AS timestamptz[]), CAST(:settled AS timestamptz[]),
-        CAST(:doubt AS boolean[])
-    ) AS new (id, state, reply, reason, next_at, settled, doubt)
+        CAST(:doubt AS boolean[]), CAST(:tries AS integer[])
+    ) AS new (id, state, reply, reason, next_at, settled, doubt, tries)
     WHERE delivery.id = new.id
     AND CASE delivery.state
         WHEN 'claimed' THEN delivery.worker = :by
@@ -695,8 +781,16 @@ _SETTLE_MANY = text("""
 """)
 
 
-def _columns(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    columns: dict[str, Any] = {name: [row[name] for row in rows] for name in rows[0]}
-    columns["new_state"] = [state.value for state in columns["new_state"]]
-    columns["by"] = rows[0]["by"]
-    return columns
+def _columns(outcomes: Sequence[Outcome], worker: str, now: datetime) -> dict[str, Any]:
+    deferred = DeliveryState.DEFERRED
+    return {
+        "key": [o.delivery_id for o in outcomes],
+        "new_state": [o.state.value for o in outcomes],
+        "new_reply": [o.reply or None for o in outcomes],
+        "new_reason": [o.reason or None for o in outcomes],
+        "next_at": [o.next_attempt_at for o in outcomes],
+        "settled": [None if o.state is deferred else now for o in outcomes],
+        "doubt": [o.unknown for o in outcomes],
+        "tries": [int(o.tried) for o in outcomes],
+        "by": worker,
+    }

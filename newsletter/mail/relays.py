@@ -32,27 +32,32 @@ class Progress:
         return str(self.waiting) if self.waiting else ""
 
 
+@dataclass(frozen=True, slots=True)
+class Health:
+    """News of a relay: its trouble, or that it works again."""
+
+    relay: str
+    trouble: RelayError | None = None
+    failures: int = 0
+
+
 def back_off_seconds(failures: int) -> float:
     """Return how long to leave a relay alone after so many failures in a row."""
     return float(min(2.0 ** max(failures - 1, 0), LONGEST_WAIT_SECONDS))
 
 
-def report_failure(
-    session: Session, name: str, error: RelayError, *, failures: int, now: datetime
-) -> None:
-    """Write down why a relay is not being used, for everyone to see."""
-    health = session.get(RelayHealth, name) or RelayHealth(name=name)
-    health.failures = failures
-    health.blocked_until = now + timedelta(seconds=back_off_seconds(failures))
-    values = {key: str(value) for key, value in error.values.items()}
-    health.reason = json.dumps({"message": error.message, "values": values})
-    health.updated_at = now
-    session.add(health)
-
-
-def report_success(session: Session, name: str) -> None:
-    """Forget a relay's failures."""
-    session.execute(delete(RelayHealth).where(RelayHealth.name == name))
+def report(session: Session, health: Health, *, now: datetime) -> None:
+    """Write down why a relay is not being used, for everyone to see, or that it is."""
+    if health.trouble is None:
+        session.execute(delete(RelayHealth).where(RelayHealth.name == health.relay))
+        return
+    row = session.get(RelayHealth, health.relay) or RelayHealth(name=health.relay)
+    row.failures = health.failures
+    row.blocked_until = now + timedelta(seconds=back_off_seconds(health.failures))
+    values = {key: str(value) for key, value in health.trouble.values.items()}
+    row.reason = json.dumps({"message": health.trouble.message, "values": values})
+    row.updated_at = now
+    session.add(row)
 
 
 def trouble(session: Session, *, now: datetime) -> RelayError | None:

@@ -7,11 +7,13 @@ or the relay's fault never counts against an address.
 
 import enum
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import blake2b
 
 TEXT_LIMIT = 500  # of a reply that is kept
+_ENHANCED = re.compile(r"([245]\.\d{1,3}\.\d{1,3})(?: |$)")
 
 
 class Phase(enum.StrEnum):
@@ -81,6 +83,17 @@ class Reply:
         parts = (str(self.code), self.enhanced, self.text)
         line = " ".join(" ".join(part for part in parts if part).split())
         return line[:TEXT_LIMIT]
+
+
+def parse_reply(line: bytes, before: Sequence[bytes] = ()) -> Reply:
+    """Read a reply: its last line and those before it, without their ends."""
+    texts = [raw[4:].decode(errors="replace").strip() for raw in (*before, line)]
+    code = int(line[:3])
+    match = _ENHANCED.match(texts[-1])
+    if match is None:
+        return Reply(code, "", "\n".join(texts))
+    plain = [text.removeprefix(match[1]).strip() for text in texts]
+    return Reply(code, match[1], "\n".join(plain))
 
 
 @dataclass(frozen=True, slots=True)

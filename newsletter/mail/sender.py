@@ -21,6 +21,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime, timedelta
+from functools import partial
 from time import monotonic
 from typing import TypeVar
 
@@ -29,22 +30,19 @@ from sqlalchemy.exc import SQLAlchemyError
 from newsletter.config import Settings
 from newsletter.db import Database, utcnow
 from newsletter.mail import ledger
-from newsletter.mail.access import Access
-from newsletter.mail.clerk import Clerk, Turn
+from newsletter.mail.clerk import Clerk, Result, Turn
 from newsletter.mail.couriers import Courier
-from newsletter.mail.desk import Desk, Errand, Pace, Speed
+from newsletter.mail.desk import Desk, Errand
 from newsletter.mail.ledger import Outcome
+from newsletter.mail.route import Route
 from newsletter.mail.smtp import Connection, Deadlines
 from newsletter.models import DeliveryState
 
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.25  # between looks for work when there is none
-AHEAD_SECONDS = 0.25  # of work claimed before it can be begun
-AHEAD_AT_MOST = 2_000
 SINGLES_AT_ONCE = 50
 SINGLES_SECONDS = 0.1
-QUICK_SECONDS = 0.5  # a relay that takes longer keeps a courier free
 CHORES_SECONDS = 2.0
 DRAIN_SECONDS = 8.0  # for what is on the wire when told to stop
 
@@ -52,7 +50,7 @@ T = TypeVar("T")
 
 
 class Sender:
-    """Sends what is queued over one relay; run as many as you like."""
+    """Sends what is queued over the relays; run as many as you like."""
 
     def __init__(
         self,
@@ -67,31 +65,22 @@ class Sender:
         """Prepare; nothing happens before `run`."""
         host, token = socket.gethostname()[:40], secrets.token_hex(3)
         self.name = name or f"{host}-{os.getpid()}-{token}"
-        self.relay = settings.relay
         self.now = now
-        self.latency = 0.0
-        self.refusals = 0
         self.lost: dict[int, int] = {}
         self.delivered = 0
+        self.desk = Desk(monotonic)
+        self.routes = [Route(relay, self._held) for relay in (settings.relay,)]
         self._ehlo_name = settings.ehlo_name
         self._deadlines = deadlines or Deadlines()
-        self._clerk = Clerk(
-            database, worker=self.name, relay=self.relay.name, lease=lease
-        )
+        self._clerk = Clerk(database, worker=self.name, lease=lease)
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="ledger")
-        self._pace = Pace(self.relay.rate_per_second, monotonic)
-        self._speed = Speed(monotonic)
-        self.desk = Desk(self._pace, monotonic)
-        self.desk.on_idle = self._ring
-        self.access = Access(self.relay, self.desk, monotonic, self._ring)
-        self.busy = 0
+        self._couriers: list[Courier] = []
         self._chores_at = self._look_at = self._singles_at = 0.0
         self._dry = True  # nothing was left to claim
         self._gone = False  # every courier has left
         self._last_try = 0.0  # to write, when told to stop
         self._bell = asyncio.Event()  # there is news for the ledger
         self._outcomes: list[Outcome] = []
-        self._in_hand: set[int] = set()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Send until `stop` is set, then finish what is on the wire (10 s at most)."""
@@ -107,15 +96,29 @@ class Sender:
 
     # What couriers call.
 
-    def takes_bulk(self) -> bool:
-        """Keep one courier free for single mails where the relay is slow."""
-        most = self.relay.connections
-        return self.busy < most - 1 or most == 1 or self.latency < QUICK_SECONDS
+    def next_errand(self, route: Route) -> Errand | None:
+        """Hand out the next errand that is fresh and may go now."""
+        desk, pace = self.desk, route.pace
+        if desk.closed or route.access.held:
+            return None
+        desk.drop_stale()
+        if desk.singles and pace.single_may_go():
+            pace.spend()
+            return desk.singles.popleft()
+        if desk.bulk and route.takes_bulk():
+            if not (wait := pace.wait_seconds()):
+                pace.spend()
+                return desk.bulk.popleft()
+            route.wake_later(wait, self._there_is_work)
+        if not desk.bulk:
+            self._ring()
+        return None
 
     def settle(self, outcome: Outcome) -> None:
         """Hand in what became of an errand."""
         self._outcomes.append(outcome)
-        self.lost.pop(outcome.delivery_id, None)
+        if self.lost:
+            self.lost.pop(outcome.delivery_id, None)
         self.delivered += outcome.state is DeliveryState.SENT
         self._ring()
 
@@ -127,15 +130,17 @@ class Sender:
     # Its own life.
 
     async def _work(self, stop: asyncio.Event, *, until_idle: bool) -> None:
-        couriers = {
-            asyncio.create_task(Courier(self, self._connect).run())
-            for _ in range(self.relay.connections)
-        }
+        self._couriers = [
+            Courier(self, route, partial(self._connect, route))
+            for route in self.routes
+            for _ in range(route.relay.connections)
+        ]
+        tasks = {asyncio.create_task(courier.run()) for courier in self._couriers}
         books = asyncio.create_task(self._keep_books(until_idle=until_idle))
         stopped = asyncio.create_task(stop.wait())
         await asyncio.wait({books, stopped}, return_when=asyncio.FIRST_COMPLETED)
         stopped.cancel()
-        await self._close(couriers, books)
+        await self._close(tasks, books)
 
     async def _close(
         self, couriers: set[asyncio.Task[None]], books: asyncio.Task[None]
@@ -143,9 +148,10 @@ class Sender:
         """Let what is on the wire arrive, give the rest back, write it all down."""
         self.desk.closed = True
         self.desk.clear()
-        self.desk.wake()
         self._last_try = monotonic() + DRAIN_SECONDS
-        self.access.close()
+        for route in self.routes:
+            route.access.close()
+            route.close_idle(older_than=0)
         self._ring()
         _, late = await asyncio.wait(couriers, timeout=DRAIN_SECONDS)
         for courier in late:
@@ -162,10 +168,22 @@ class Sender:
             if isinstance(end, Exception):
                 raise end
 
-    async def _connect(self) -> Connection:
+    async def _connect(self, route: Route) -> Connection:
         return await Connection.open(
-            self.relay, ehlo_name=self._ehlo_name, deadlines=self._deadlines
+            route.relay,
+            ehlo_name=self._ehlo_name,
+            deadlines=self._deadlines,
+            trust=route.trust,
         )
+
+    def _held(self) -> None:
+        """Put everything back where no relay can be used."""
+        if all(route.access.held for route in self.routes):
+            self.desk.clear()
+        self._ring()
+
+    def _there_is_work(self) -> bool:
+        return len(self.desk) > 0
 
     # The ledger.
 
@@ -183,54 +201,56 @@ class Sender:
     def _next_turn(self) -> Turn | None:
         """Gather what there is to write now; None if nothing."""
         now = monotonic()
-        self.access.look_at_the_clock()
+        for route in self.routes:
+            route.access.look_at_the_clock()
+            route.close_idle()
+            route.measure()
         self.desk.drop_stale()
         turn = Turn(
             outcomes=self._outcomes,
             unused=self.desk.stale,
             chores=now >= self._chores_at,
-            trouble=self.access.news,
-            failures=self.access.failures,
-            recovered=self.access.recovered,
+            health=[h for route in self.routes if (h := route.health())],
         )
-        if not (self.desk.closed or self.desk.held or self._dry):
+        if not (self.desk.closed or self._dry or self._all_held()):
             turn.bulk = self._bulk_needed()
             turn.singles = self._singles_needed(now)
         if not turn.anything:
             return None
         self._outcomes, self.desk.stale = [], []
-        self.access.news, self.access.recovered = None, False
         if turn.chores:
-            quiet = self._speed.now() < 0.1
-            self._chores_at = now + CHORES_SECONDS * (5 if quiet else 1)
-            turn.in_hand = tuple(self._in_hand)
-            turn.rate_per_second = self._speed.now()
+            speed = self._speed()
+            self._chores_at = now + CHORES_SECONDS * (5 if speed < 0.1 else 1)
+            turn.in_hand = self._in_hand()
+            turn.rate_per_second = speed
         return turn
+
+    def _in_hand(self) -> list[int]:
+        errands = (e for courier in self._couriers for e in courier.errands.values())
+        return [*self.desk.ids(), *(errand.claim.id for errand in errands)]
+
+    def _all_held(self) -> bool:
+        return all(route.access.held for route in self.routes)
+
+    def _speed(self) -> float:
+        return sum(route.speed.now() for route in self.routes)
 
     def _singles_needed(self, now: float) -> int:
         """Look for single mails several times a second, however busy it is."""
         if now < self._singles_at:
             return 0
-        if not self.desk.idle and self.latency >= QUICK_SECONDS:
+        if not any(route.idle or route.is_quick for route in self.routes):
             return 0  # nobody could take one before it grows stale
         self._singles_at = now + SINGLES_SECONDS
         return SINGLES_AT_ONCE
 
     def _bulk_needed(self) -> int:
-        idle = self.desk.idle
-        if not self.takes_bulk():
-            idle = 0
-        ahead = min(self._speed.now() * AHEAD_SECONDS, AHEAD_AT_MOST)
-        if self.latency < AHEAD_SECONDS / 2:
-            ahead = max(ahead, self.relay.connections)
-        if self._pace.rate:
-            if self._pace.wait_seconds() > LOOK_SECONDS:
-                return 0
-            ahead = min(ahead, self._pace.rate * AHEAD_SECONDS)
-            idle = min(idle, 1 + int(self._pace.rate * AHEAD_SECONDS))
+        appetites = [route.appetite() for route in self.routes]
+        idle, ahead = (sum(part) for part in zip(*appetites, strict=True))
         # A little at a time is not worth a statement.
-        needed = idle + int(ahead) - self.desk.bulk
-        return needed if idle > self.desk.bulk or needed > ahead / 4 else 0
+        here = len(self.desk.bulk)
+        needed = int(idle + ahead) - here
+        return needed if idle > here or needed > ahead / 4 else 0
 
     async def _take(self, turn: Turn) -> None:
         try:
@@ -240,30 +260,31 @@ class Sender:
             self._put_back(turn)
             if self._gone and monotonic() > self._last_try:
                 raise
-            await self.access.pause(1.0)
+            await self.routes[0].access.pause(1.0)
             return
-        self._in_hand.difference_update(turn.unused)
-        self._in_hand.difference_update(o.delivery_id for o in turn.outcomes)
-        self._in_hand.update(claim.id for claim in result.claims)
-        self._speed.add(len(turn.outcomes))
-        if result.workers and self.relay.rate_per_second:
-            self._pace.rate = self.relay.rate_per_second / result.workers
         if turn.singles or turn.bulk:
             self._dry = not result.more and (self._dry or turn.bulk > 0)
-        if result.more:
-            self.access.want(self.relay.connections)
-        self.desk.put(
-            Errand(claim, result.words[claim.message_id], result.since)
-            for claim in result.claims
-        )
-        if self.desk.closed or self.desk.held:
+        self._hand_out(result)
+
+    def _hand_out(self, result: Result) -> None:
+        for route in self.routes:
+            if result.workers:
+                route.pace.rate = route.relay.rate_per_second / result.workers
+            if result.more:
+                route.access.want(route.relay.connections)
+        words, since = result.words, result.since
+        self.desk.put(Errand(c, words[c.message_id], since) for c in result.claims)
+        if self.desk.closed or self._all_held():
             self.desk.clear()
+        for route in self.routes:
+            route.wake(self._there_is_work)
 
     def _put_back(self, turn: Turn) -> None:
         self._outcomes = turn.outcomes + self._outcomes
         self.desk.stale += turn.unused
-        self.access.news = self.access.news or turn.trouble
-        self.access.recovered = self.access.recovered or turn.recovered
+        for health in turn.health:
+            for route in self.routes:
+                route.tell_again(health)
 
     async def _wait_or_look(self) -> None:
         with suppress(TimeoutError):
@@ -276,24 +297,26 @@ class Sender:
 
     async def _look(self) -> int:
         """See whether there is work; want as many connections as it needs."""
-        most = self.relay.connections + 1
+        most = 1 + sum(route.relay.connections for route in self.routes)
         try:
             found, due = await self._in_thread(self._clerk.look, most, self.now())
         except SQLAlchemyError as error:
             log.error("ledger: %s", error)
             return 1
         self._dry = not found
-        wanted = self.busy + found + len(self.desk)
-        self.access.want(wanted, idle=self.desk.idle)
+        for route in self.routes:
+            wanted = route.busy + found + len(self.desk)
+            route.access.want(wanted, idle=len(route.idle))
         if due:
             self._chores_at = 0.0
         return found + due
 
     async def _is_idle(self) -> bool:
         """Tell whether nothing is left that could be sent now."""
-        if self.busy or len(self.desk):
+        if any(route.busy for route in self.routes) or len(self.desk):
             return False
-        return bool(self.access.failures) or await self._look() == 0
+        failing = all(route.access.failures for route in self.routes)
+        return failing or await self._look() == 0
 
     def _ring(self) -> None:
         """Say that there is news for the ledger."""

@@ -1,15 +1,16 @@
-"""One conversation with a relay: the project's only SMTP client. No database.
+"""One connection to a relay: the project's only SMTP client. No database.
 
-A `Connection` is opened, takes messages one after the other and is closed. Every step
-has its deadline (RFC 5321 §4.5.3.2) and every reply is attributed to the command it
-answers: replies resolve a queue of waiters in the order of the commands, so that
-sending several commands ahead changes the inside of `send` only.
+A `Connection` is opened (greeted, secured, logged in) and then given a carrier. From
+there on replies go straight from the socket to `exchange.Exchange`, which writes what
+comes next in the same callback: no task, no future, no timer for each message. One slow
+pulse watches the deadlines (RFC 5321 §4.5.3.2).
 """
 
 import asyncio
 import base64
 import contextlib
 import functools
+import hmac
 import ipaddress
 import re
 import ssl
@@ -20,12 +21,15 @@ from typing import cast
 
 from newsletter.config import Relay
 from newsletter.errors import N_, RelayError
-from newsletter.mail.replies import Phase, Reply
+from newsletter.mail.exchange import Broken, Carrier, Doubtful, Exchange, Mail, Manner
+from newsletter.mail.replies import Phase, Reply, parse_reply
 
 LINE_LIMIT = 65_536  # octets of an unfinished reply; RFC 5321 asks for 512
-_REPLY = re.compile(rb"([2-5]\d\d)([ -]|$)(.*)", re.DOTALL)
-_ENHANCED = re.compile(r"([245]\.\d{1,3}\.\d{1,3})(?: |$)")
+SLOWEST_PULSE = 1.0  # seconds
+_FIRST_DIGITS = b"2345"
 _PATH = re.compile(r"[^\s<>\x00-\x20\x7f]{0,320}")
+_NOT_XTEXT = re.compile(r"[^!-*,-<>-~]")  # RFC 3461 §4
+_SIGNS_UP = "PLAIN", "LOGIN", "CRAM-MD5"  # what we know, where it is encrypted
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,29 +41,52 @@ class Deadlines:
     data: float = 120
     dot: float = 600  # shorter ones make duplicates
     quit: float = 2
+    group: float = 20  # where a relay may have lost what was written ahead
+    farewell: float = 5  # after 421, for what it answers still
+
+    def of(self, phase: Phase) -> float:
+        """Return how long the reply of a phase may take."""
+        if phase is Phase.DOT:
+            return self.dot
+        return self.data if phase is Phase.DATA else self.command
+
+    def pulse(self) -> float:
+        """Return how often to look whether one has passed."""
+        shortest = min(self.command, self.data, self.dot, self.group)
+        return min(SLOWEST_PULSE, shortest / 4)
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """The reply that decided about a message, and where it came."""
+@dataclass(slots=True)
+class Trust:
+    """What a relay has shown to do with what it offers; its connections share it."""
 
-    phase: Phase
-    reply: Reply
+    pipelining: bool = True
+    chunking: bool = True
+    proven: bool = False  # what was written ahead has been understood
+
+    def manner(self, extensions: Mapping[str, str]) -> Manner:
+        """Choose how to speak to it."""
+        if not (self.pipelining and "PIPELINING" in extensions):
+            return Manner.ONE_AT_A_TIME
+        if self.chunking and "CHUNKING" in extensions:
+            return Manner.CHUNKED
+        return Manner.PIPELINED
+
+    def disappointed(self, manner: Manner) -> None:
+        """Do without what it offers and does not keep."""
+        if manner is Manner.CHUNKED:
+            self.chunking = False
+        else:
+            self.pipelining = False
 
 
-class Broken(Exception):
-    """The connection broke while a message was on its way."""
+class Unsendable(Exception):
+    """The relay's greeting says that it would refuse this message."""
 
-    def __init__(self, phase: Phase, reason: str) -> None:
-        """Note how far it had come."""
-        super().__init__(f"{phase}: {reason}")
-        self.phase = phase
-        self.reason = reason
-
-    @property
-    def unknown(self) -> bool:
-        """Tell whether the relay may have taken the message."""
-        return self.phase is Phase.DOT
+    def __init__(self, reply: Reply) -> None:
+        """Say it as the relay would."""
+        super().__init__(str(reply))
+        self.reply = reply
 
 
 @functools.cache
@@ -68,18 +95,29 @@ def tls_context() -> ssl.SSLContext:
     return ssl.create_default_context()
 
 
-class Connection:
+class Connection(asyncio.Protocol):
     """An open, greeted and authenticated connection to a relay."""
 
-    def __init__(self, relay: Relay, ehlo_name: str, deadlines: Deadlines) -> None:
+    def __init__(
+        self, relay: Relay, ehlo_name: str, deadlines: Deadlines, trust: Trust
+    ) -> None:
         """Prepare; `open` is what callers use."""
         self.relay = relay
         self.ehlo_name = ehlo_name
         self.deadlines = deadlines
+        self.trust = trust
         self.extensions: Mapping[str, str] = {}
-        self.phase = Phase.CONNECT  # of the message under way
-        self.messages = 0  # answered on this connection
-        self._wire = _Wire()
+        self.closed = False  # no further message can be sent
+        self.exchange: Exchange | None = None
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._waiting: deque[asyncio.Future[Reply]] = deque()
+        self._buffer = b""
+        self._lines: list[bytes] = []  # of a reply that goes on
+        self._last_words = "the relay closed the connection"
+        self._over: asyncio.Future[None] = self._loop.create_future()
+        self._heard = 0.0
+        self._beat: asyncio.TimerHandle | None = None
 
     @classmethod
     async def open(
@@ -89,9 +127,10 @@ class Connection:
         ehlo_name: str,
         deadlines: Deadlines | None = None,
         context: ssl.SSLContext | None = None,
+        trust: Trust | None = None,
     ) -> "Connection":
         """Connect, secure, log in. Raises RelayError saying what stood in the way."""
-        connection = cls(relay, ehlo_name, deadlines or Deadlines())
+        connection = cls(relay, ehlo_name, deadlines or Deadlines(), trust or Trust())
         try:
             await connection._open(context or tls_context())
         except RelayError:
@@ -109,70 +148,99 @@ class Connection:
             raise
         return connection
 
-    @property
-    def closed(self) -> bool:
-        """Tell whether no further message can be sent."""
-        return self._wire.closed
-
     def offers(self, extension: str) -> bool:
         """Tell whether the relay offers an extension."""
         return extension in self.extensions
 
-    async def send(self, sender: str, recipient: str, data: bytes) -> Answer:
-        """Hand over one message and return the relay's word on it.
+    def prepare(
+        self, sender: str, recipient: str, body: bytes, *, envelope_id: str = ""
+    ) -> Mail:
+        """Address a message. Its body has CRLF line ends and ends with one.
 
-        Raises Broken if the connection ends before that. The data has CRLF line ends
-        and ends with one. After a 421 the connection is closed.
+        Raises Unsendable where the relay has said that it would not take it.
         """
         utf8 = not (sender.isascii() and recipient.isascii())
-        if refusal := self._refusal(utf8, len(data)):
-            return Answer(Phase.MAIL, refusal)
-        steps = (
-            (Phase.MAIL, f"MAIL FROM:<{_path(sender)}>{self._options(utf8, data)}"),
-            (Phase.RCPT, f"RCPT TO:<{_path(recipient)}>"),
-            (Phase.DATA, "DATA"),
+        self._check(utf8, len(body))
+        offered, to = self.extensions, ""
+        options = f" SIZE={len(body)}" if "SIZE" in offered else ""
+        if utf8:
+            options += " SMTPUTF8"
+            options += " BODY=8BITMIME" if "8BITMIME" in offered else ""
+        if "DSN" in offered:
+            options += " RET=HDRS"
+            options += f" ENVID={_xtext(envelope_id)}" if envelope_id else ""
+            to = " NOTIFY=FAILURE"
+            to += "" if utf8 else f" ORCPT=rfc822;{_xtext(recipient)}"
+        envelope = (
+            f"MAIL FROM:<{_path(sender)}>{options}\r\n".encode(),
+            f"RCPT TO:<{_path(recipient)}>{to}\r\n".encode(),
         )
-        for phase, command in steps:
-            seconds = self.deadlines
-            reply = await self._ask(
-                phase, command, seconds.data if phase is Phase.DATA else seconds.command
-            )
-            if not 200 <= reply.code < 400:
-                return await self._refused(phase, reply)
-        self.phase = Phase.DOT
-        reply = await self._wire.ask(
-            Phase.DOT, (_stuffed(data), b".\r\n"), self.deadlines.dot
+        return Mail(envelope, body)
+
+    async def carry(self, carrier: Carrier) -> None:
+        """Hand over what the carrier has, until `finish`, a 421 or the end.
+
+        The carrier is told about every message it gave, before this returns.
+        """
+        if self.closed or self._transport is None:
+            return
+        manner = self.trust.manner(self.extensions)
+        self.exchange = Exchange(
+            carrier, self._transport.writelines, manner, proven=self.trust.proven
         )
-        if reply.code == 421:
-            self.abort()
-        else:
-            self.messages += 1
-        return Answer(Phase.DOT, reply)
+        self._beat = self._loop.call_later(self.deadlines.pulse(), self._look)
+        try:
+            self.pull()
+            await self._over
+        except asyncio.CancelledError:
+            self._give_up("this worker was stopped")
+            raise
+        finally:
+            self._beat.cancel()
+            exchange, self.exchange = self.exchange, None
+            if not exchange.empty:
+                self.abort()
+                exchange.lost(self._last_words)
+
+    def pull(self) -> None:
+        """Ask the carrier whether there is something to begin."""
+        if self.exchange and not self.closed:
+            if not self.exchange.busy:
+                self._heard = self._loop.time()
+            self.exchange.pull()
+
+    def finish(self) -> None:
+        """End `carry`; what is under way is given up."""
+        if not self._over.done():
+            self._over.set_result(None)
 
     async def quit(self) -> None:
         """Take leave; never fails."""
         if not self.closed:
             with contextlib.suppress(Broken):
-                await self._ask(Phase.CONNECT, "QUIT", self.deadlines.quit)
+                await self._ask("QUIT", self.deadlines.quit)
         self.abort()
 
     def abort(self) -> None:
         """Close at once."""
-        self._wire.abort()
+        self.closed = True
+        if self._transport:
+            self._transport.abort()
+
+    # Opening.
 
     async def _open(self, context: ssl.SSLContext) -> None:
-        loop = asyncio.get_running_loop()
         implicit = self.relay.security == "tls"
-        greeting = self._wire.expect(Phase.CONNECT)
+        greeting = self._expect()
         async with asyncio.timeout(self.deadlines.connect):
-            await loop.create_connection(
-                lambda: self._wire,
+            await self._loop.create_connection(
+                lambda: self,
                 self.relay.host,
                 self.relay.port,
                 ssl=context if implicit else None,
                 server_hostname=self.relay.host if implicit else None,
             )
-        reply = await self._wire.wait(greeting, self.deadlines.command)
+        reply = await self._wait(greeting, self.deadlines.command)
         self._demand(reply, 220)
         await self._hello()
         if self.relay.security == "starttls":
@@ -181,9 +249,9 @@ class Connection:
             await self._login(secure=self.relay.security != "plain")
 
     async def _hello(self) -> None:
-        reply = await self._ask(Phase.CONNECT, f"EHLO {self.ehlo_name}")
+        reply = await self._ask(f"EHLO {self.ehlo_name}")
         if reply.code in {500, 502, 504}:
-            reply = await self._ask(Phase.CONNECT, f"HELO {self.ehlo_name}")
+            reply = await self._ask(f"HELO {self.ehlo_name}")
         self._demand(reply, 250)
         lines = (line.partition(" ") for line in reply.text.split("\n")[1:])
         self.extensions = {name.upper(): value.strip() for name, _, value in lines}
@@ -194,13 +262,21 @@ class Connection:
                 N_("The relay %(relay)s offers no encryption (STARTTLS)."),
                 relay=self.relay.name,
             )
-        self._demand(await self._ask(Phase.CONNECT, "STARTTLS"), 220)
+        self._demand(await self._ask("STARTTLS"), 220)
+        if self._buffer or self._lines or self._transport is None:
+            self.abort()
+            raise Broken(Phase.CONNECT, "something was slipped in before TLS")
         async with asyncio.timeout(self.deadlines.connect):
-            await self._wire.start_tls(context, self.relay.host)
+            transport = await self._loop.start_tls(
+                self._transport, self, context, server_hostname=self.relay.host
+            )
+        if transport is None:
+            raise Broken(Phase.CONNECT, "TLS failed")
+        self._transport = transport
         await self._hello()  # what was said in the clear does not count, RFC 3207 §4.2
 
     async def _login(self, *, secure: bool) -> None:
-        if not secure and not self._wire.to_loopback:
+        if not secure and not self._to_loopback():
             raise RelayError(
                 N_(
                     "The password for %(relay)s would travel unencrypted. Use"
@@ -208,22 +284,37 @@ class Connection:
                 ),
                 relay=self.relay.name,
             )
-        methods = self.extensions.get("AUTH", "").upper().split()
-        user, password = self.relay.user, self.relay.password
-        if "PLAIN" in methods:
-            secret = _b64(f"\0{user}\0{password}")
-            reply = await self._ask(Phase.CONNECT, f"AUTH PLAIN {secret}")
-        elif "LOGIN" in methods:
-            reply = await self._ask(Phase.CONNECT, "AUTH LOGIN")
-            for word in (user, password):
+        offered = self.extensions.get("AUTH", "").upper().split()
+        known = _SIGNS_UP if secure else tuple(reversed(_SIGNS_UP))
+        method = next((method for method in known if method in offered), "")
+        if method == "PLAIN":
+            secret = _b64(f"\0{self.relay.user}\0{self.relay.password}")
+            reply = await self._ask(f"AUTH PLAIN {secret}")
+        elif method == "LOGIN":
+            reply = await self._ask("AUTH LOGIN")
+            for word in (self.relay.user, self.relay.password):
                 if reply.code == 334:
-                    reply = await self._ask(Phase.CONNECT, _b64(word))
+                    reply = await self._ask(_b64(word))
+        elif method == "CRAM-MD5":
+            reply = await self._answer_challenge()
         else:
             raise RelayError(
                 N_("The relay %(relay)s offers no way to log in that Inkorg knows."),
                 relay=self.relay.name,
             )
         self._demand(reply, 235)
+
+    async def _answer_challenge(self) -> Reply:
+        """Prove to know the password without saying it (RFC 2195)."""
+        reply = await self._ask("AUTH CRAM-MD5")
+        if reply.code != 334:
+            return reply
+        try:
+            challenge = base64.b64decode(reply.text, validate=True)
+        except ValueError:
+            raise Broken(Phase.CONNECT, "its challenge cannot be read") from None
+        digest = hmac.new(self.relay.password.encode(), challenge, "md5").hexdigest()
+        return await self._ask(_b64(f"{self.relay.user} {digest}"))
 
     def _demand(self, reply: Reply, code: int) -> None:
         if reply.code != code:
@@ -233,143 +324,134 @@ class Connection:
                 reply=str(reply),
             )
 
-    def _refusal(self, utf8: bool, size: int) -> Reply | None:
-        """Say what the relay would say, where its greeting has said it already."""
-        if utf8 and not self.offers("SMTPUTF8"):
-            return Reply(550, "5.6.7", "The relay takes no international addresses")
+    def _check(self, utf8: bool, size: int) -> None:
+        if utf8 and "SMTPUTF8" not in self.extensions:
+            raise Unsendable(
+                Reply(550, "5.6.7", "The relay takes no international addresses")
+            )
         limit = self.extensions.get("SIZE", "")
         if limit.isdecimal() and 0 < int(limit) < size:
-            return Reply(
-                552, "5.3.4", f"Larger than the {limit} octets the relay takes"
+            raise Unsendable(
+                Reply(552, "5.3.4", f"Larger than the {limit} octets the relay takes")
             )
-        return None
 
-    def _options(self, utf8: bool, data: bytes) -> str:
-        options = f" SIZE={len(data)}" if self.offers("SIZE") else ""
-        if utf8:
-            options += " SMTPUTF8"
-            options += " BODY=8BITMIME" if self.offers("8BITMIME") else ""
-        return options
-
-    async def _ask(
-        self, phase: Phase, command: str, seconds: float | None = None
-    ) -> Reply:
-        line = command.encode() + b"\r\n"
-        self.phase = phase
-        return await self._wire.ask(phase, (line,), seconds or self.deadlines.command)
-
-    async def _refused(self, phase: Phase, reply: Reply) -> Answer:
-        """Clear the table for the next message, or leave if asked to."""
-        if reply.code == 421:
-            self.abort()
-            return Answer(phase, reply)
-        self.messages += 1
-        try:
-            if (await self._ask(Phase.CONNECT, "RSET")).code != 250:
-                self.abort()
-        except Broken:
-            self.abort()
-        return Answer(phase, reply)
-
-
-class _Wire(asyncio.Protocol):
-    """Bytes in, replies out, in the order of their commands."""
-
-    def __init__(self) -> None:
-        self.closed = False
-        self.transport: asyncio.Transport | None = None
-        self._loop = asyncio.get_running_loop()
-        self._waiting: deque[tuple[Phase, asyncio.Future[Reply]]] = deque()
-        self._buffer = b""
-        self._lines: list[bytes] = []
-        self._last_words = "the relay closed the connection"
-
-    @property
-    def to_loopback(self) -> bool:
+    def _to_loopback(self) -> bool:
         """Tell whether the other end is this machine."""
-        if self.transport is None:
+        if self._transport is None:
             return False
-        host: str = self.transport.get_extra_info("peername")[0]
+        host: str = self._transport.get_extra_info("peername")[0]
         return ipaddress.ip_address(host.partition("%")[0]).is_loopback
 
-    def expect(self, phase: Phase) -> asyncio.Future[Reply]:
-        """Line up for the next reply that nobody waits for yet."""
+    async def _ask(self, line: str, seconds: float | None = None) -> Reply:
+        """Say a line and wait for the reply. Raises Broken."""
+        if self.closed or self._transport is None:
+            raise Broken(Phase.CONNECT, self._last_words)
+        future = self._expect()
+        self._transport.write(line.encode() + b"\r\n")
+        return await self._wait(future, seconds or self.deadlines.command)
+
+    def _expect(self) -> asyncio.Future[Reply]:
         future: asyncio.Future[Reply] = self._loop.create_future()
-        self._waiting.append((phase, future))
+        self._waiting.append(future)
         return future
 
-    async def ask(
-        self, phase: Phase, parts: tuple[bytes, ...], seconds: float
-    ) -> Reply:
-        """Write and wait for the reply. Raises Broken."""
-        if self.closed or self.transport is None:
-            # Nothing of this message has been written: as good as not begun.
-            raise Broken(Phase.MAIL, self._last_words)
-        future = self.expect(phase)
-        self.transport.writelines(parts)
-        return await self.wait(future, seconds)
-
-    async def wait(self, future: asyncio.Future[Reply], seconds: float) -> Reply:
-        """Wait for a reply until its deadline."""
+    async def _wait(self, future: asyncio.Future[Reply], seconds: float) -> Reply:
         timer = self._loop.call_later(seconds, self._expire, seconds)
         try:
             return await future
         finally:
             timer.cancel()
 
-    async def start_tls(self, context: ssl.SSLContext, host: str) -> None:
-        """Go on encrypted. What came in the clear after the 220 breaks it off."""
-        if self._buffer or self._lines or self.transport is None:
-            self.abort()
-            raise Broken(Phase.CONNECT, "something was slipped in before TLS")
-        transport = await self._loop.start_tls(
-            self.transport, self, context, server_hostname=host
-        )
-        if transport is None:
-            raise Broken(Phase.CONNECT, "TLS failed")
-        self.transport = transport
-
-    def abort(self) -> None:
-        """Close without another word."""
-        self.closed = True
-        if self.transport:
-            self.transport.abort()
+    # What the socket brings.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)
+        """Keep the way to write."""
+        self._transport = cast(asyncio.Transport, transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """Tell everyone who waits."""
         self.closed = True
-        reason = str(exc) if exc else self._last_words
+        if exc:
+            self._last_words = str(exc)
         while self._waiting:
-            phase, future = self._waiting.popleft()
+            future = self._waiting.popleft()
             if not future.done():
-                future.set_exception(Broken(phase, reason))
+                future.set_exception(Broken(Phase.CONNECT, self._last_words))
+        self.finish()
 
     def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        *lines, self._buffer = self._buffer.split(b"\n")
-        for line in lines:
-            self._line(line.rstrip(b"\r"))
+        """Cut what comes into replies and pass each on."""
+        *lines, self._buffer = (self._buffer + data).split(b"\n")
+        self._heard = self._loop.time()
+        for raw in lines:
+            line = raw[:-1] if raw.endswith(b"\r") else raw
+            after = line[3:4]
+            if not (line[:3].isdigit() and line[0] in _FIRST_DIGITS):
+                self._give_up("the relay does not speak SMTP")
+            elif after == b" " or not after:
+                self._reply(line)
+            elif after == b"-":
+                self._lines.append(line)
+            else:
+                self._give_up("the relay does not speak SMTP")
+            if self.closed:
+                return
         if len(self._buffer) + sum(map(len, self._lines)) > LINE_LIMIT:
             self._give_up("the relay's reply has no end")
 
-    def _line(self, line: bytes) -> None:
-        match = _REPLY.match(line)
-        if match is None:
-            self._give_up("the relay does not speak SMTP")
+    def _reply(self, line: bytes) -> None:
+        before, self._lines = self._lines, []
+        exchange = self.exchange
+        if exchange is None:
+            self._answer(parse_reply(line, before))
             return
-        self._lines.append(match[3])
-        if match[2] == b"-":
+        try:
+            exchange.reply(line, before)
+        except Doubtful as doubt:
+            if exchange.misunderstood:
+                self.trust.disappointed(exchange.manner)
+            self._give_up(str(doubt))
             return
-        reply = _reply(int(match[1]), self._lines)
-        self._lines = []
+        if exchange.leaving or exchange.misunderstood:
+            self._notice(exchange, line, before)
+        elif exchange.proven:
+            self.trust.proven = True
+
+    def _notice(self, exchange: Exchange, line: bytes, before: list[bytes]) -> None:
+        """See what a reply says about the relay: 421, or a chunk not understood."""
+        if exchange.misunderstood:
+            self.trust.disappointed(Manner.CHUNKED)
+        if not exchange.leaving:
+            return
+        self._last_words = str(parse_reply(line, before))
+        if exchange.empty:
+            self.abort()
+        else:  # hear what it answers still
+            self._loop.call_later(self.deadlines.farewell, self.abort)
+
+    def _answer(self, reply: Reply) -> None:
         if self._waiting:
-            _, future = self._waiting.popleft()
+            future = self._waiting.popleft()
             if not future.done():
                 future.set_result(reply)
         else:  # out of turn: a relay that takes its leave
             self._give_up(str(reply))
+
+    def _look(self) -> None:
+        """See whether a deadline has passed."""
+        exchange = self.exchange
+        if exchange is None or self.closed:
+            return
+        self._beat = self._loop.call_later(self.deadlines.pulse(), self._look)
+        if not exchange.busy:
+            return
+        seconds = self.deadlines.of(exchange.phase)
+        if suspicious := exchange.suspicious and seconds > self.deadlines.group:
+            seconds = self.deadlines.group
+        if self._loop.time() - self._heard >= seconds:
+            if suspicious:
+                self.trust.disappointed(exchange.manner)
+            self._expire(seconds)
 
     def _expire(self, seconds: float) -> None:
         self._give_up(f"no reply within {seconds:g} s")
@@ -379,26 +461,14 @@ class _Wire(asyncio.Protocol):
         self.abort()
 
 
-def _reply(code: int, lines: list[bytes]) -> Reply:
-    texts = [line.decode(errors="replace").strip() for line in lines]
-    match = _ENHANCED.match(texts[-1])
-    if match is None:
-        return Reply(code, "", "\n".join(texts))
-    plain = [text.removeprefix(match[1]).strip() for text in texts]
-    return Reply(code, match[1], "\n".join(plain))
-
-
-def _stuffed(data: bytes) -> bytes:
-    """Double leading dots (RFC 5321 §4.5.2); mails of `mime.py` have none."""
-    if data.startswith(b"."):
-        data = b"." + data
-    return data.replace(b"\r\n.", b"\r\n..") if b"\r\n." in data else data
-
-
 def _path(address: str) -> str:
     if not _PATH.fullmatch(address):
         raise ValueError("not an address for an envelope")
     return address
+
+
+def _xtext(text: str) -> str:
+    return _NOT_XTEXT.sub(lambda found: f"+{ord(found[0]):02X}", text)
 
 
 def _b64(text: str) -> str:

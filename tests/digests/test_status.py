@@ -11,6 +11,7 @@ from newsletter.digests import drafts, publish
 from newsletter.digests.status import status
 from newsletter.errors import RelayError
 from newsletter.mail import relays
+from newsletter.mail.relays import Health
 from newsletter.models import Delivery, DeliveryState
 from tests.factories import NOW, make_newsletter, make_post, make_subscription
 
@@ -64,6 +65,6 @@ def test_why_nothing_moves_is_told_in_the_readers_language(
     found = status(session, issue, now=NOW)
     assert (found["waiting_reason"], found["rate_per_second"]) == ("", 2.0)
     refused = RelayError("The relay at %(name)s refused.", name="x:25")
-    relays.report_failure(session, "x:25", refused, failures=1, now=NOW)
+    relays.report(session, Health("x:25", refused, failures=1), now=NOW)
     found = status(session, issue, now=NOW)
     assert found["waiting_reason"] == "The relay at x:25 refused."

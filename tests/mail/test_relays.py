@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from newsletter.errors import RelayError
 from newsletter.mail import ledger, relays
+from newsletter.mail.relays import Health
 from newsletter.models import RelayHealth, Worker
 from tests.factories import NOW, make_newsletter, make_subscription
 from tests.mail.letters import queue_issue
@@ -57,14 +58,14 @@ def test_a_relays_trouble_is_told_until_it_works_again(
 ) -> None:
     relays.beat(session, "one", 0, now=NOW)
     error = RelayError("The relay %(relay)s says: %(reply)s", relay="r:25", reply="421")
-    relays.report_failure(session, "r:25", error, failures=3, now=NOW)
+    relays.report(session, Health("r:25", error, failures=3), now=NOW)
     waiting = relays.progress(session, issue_id, NOW).waiting
     assert waiting
     assert str(waiting) == "The relay r:25 says: 421"
     assert waiting.message == error.message  # to be told in any language
     health = session.scalars(select(RelayHealth)).one()
     assert health.blocked_until == NOW + timedelta(seconds=4)
-    relays.report_success(session, "r:25")
+    relays.report(session, Health("r:25"), now=NOW)
     assert relays.progress(session, issue_id, NOW).waiting is None
 
 

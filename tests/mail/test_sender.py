@@ -201,7 +201,7 @@ def test_a_sender_goes_on_by_itself_when_the_relay_is_back(
         port = server.port
         gone = through(settings, server)
     with running(database, gone) as sender:
-        until(lambda: sender.access.failures > 0)
+        until(lambda: sender.routes[0].access.failures > 0)
         with SmtpServer(port=port) as server:
             server.wait_for(5)
             until(lambda: counts(database, issue_id).sent == 5)
@@ -397,8 +397,8 @@ def test_a_confirmation_does_not_wait_for_a_slow_relay(
     for number in range(40):
         smtp_server.script("dot", address=f"r{number}@exempel.example", stall=3)
     with running(database, through(settings, smtp_server, connections=2)) as sender:
-        sender.latency = 3.0
-        until(lambda: sender.busy == 1)
+        sender.routes[0].latency = 3.0
+        until(lambda: sender.routes[0].busy == 1)
         queue_single(database)
         until(lambda: smtp_server.seen["ny@exempel.example"] == 1, 2)
 

@@ -12,8 +12,10 @@ import pytest
 
 from newsletter.config import parse_relay
 from newsletter.errors import RelayError
+from newsletter.mail.exchange import Answer, Broken
 from newsletter.mail.replies import Phase, Reply
-from newsletter.mail.smtp import Answer, Broken, Connection, Deadlines
+from newsletter.mail.smtp import Connection, Deadlines
+from tests.mail.hand import Hand
 from tests.smtp_server import SmtpServer
 
 T = TypeVar("T")
@@ -23,7 +25,7 @@ FROM, TO = "a@b.example", "c@d.example"
 
 def talk(
     server: SmtpServer,
-    act: Callable[[Connection], Awaitable[T]],
+    act: Callable[[Hand], Awaitable[T]],
     *,
     deadlines: Deadlines | None = None,
     **relay: Any,
@@ -38,19 +40,20 @@ def talk(
         connection = await Connection.open(
             place, ehlo_name="inkorg.test", deadlines=deadlines, context=context
         )
+        hand = Hand(connection)
         try:
-            return await act(connection)
+            return await act(hand)
         finally:
-            await connection.quit()
+            await hand.quit()
 
     return asyncio.run(main())
 
 
-async def send(connection: Connection) -> Answer:
-    return await connection.send(FROM, TO, DATA)
+async def send(hand: Hand) -> Answer:
+    return await hand.send(FROM, TO, DATA)
 
 
-async def nothing(connection: Connection) -> None:
+async def nothing(hand: Hand) -> None:
     pass
 
 
@@ -70,9 +73,9 @@ def test_a_message_arrives_as_it_was(smtp_server: SmtpServer) -> None:
 
 
 def test_one_connection_takes_many_messages(smtp_server: SmtpServer) -> None:
-    async def act(connection: Connection) -> None:
+    async def act(hand: Hand) -> None:
         for _ in range(20):
-            await send(connection)
+            await send(hand)
 
     talk(smtp_server, act)
     assert (smtp_server.count, smtp_server.connections) == (20, 1)
@@ -86,10 +89,10 @@ def test_lone_and_leading_dots_arrive_as_they_were(
 ) -> None:
     data = b"Subject: x\r\n\r\n" + body
 
-    async def act(connection: Connection) -> None:
-        await connection.send(FROM, TO, data)
-        await connection.send(FROM, TO, body)
-        await send(connection)
+    async def act(hand: Hand) -> None:
+        await hand.send(FROM, TO, data)
+        await hand.send(FROM, TO, body)
+        await send(hand)
 
     talk(smtp_server, act)
     assert [m.data for m in smtp_server.received] == [data, body, DATA]
@@ -109,8 +112,8 @@ def test_after_a_refusal_the_next_message_goes_on(
 ) -> None:
     smtp_server.script(phase, reply, times=1)
 
-    async def act(connection: Connection) -> list[Answer]:
-        return [await send(connection), await send(connection)]
+    async def act(hand: Hand) -> list[Answer]:
+        return [await send(hand), await send(hand)]
 
     first, second = talk(smtp_server, act)
     assert first.phase == phase
@@ -133,8 +136,8 @@ def test_421_anywhere_closes_the_connection(
 ) -> None:
     smtp_server.script(phase, "421 4.3.2 Closing", close=True)
 
-    async def act(connection: Connection) -> tuple[Answer, bool]:
-        return await send(connection), connection.closed
+    async def act(hand: Hand) -> tuple[Answer, bool]:
+        return await send(hand), hand.closed
 
     answer, closed = talk(smtp_server, act)
     assert (answer.reply.code, answer.phase, closed) == (421, phase, True)
@@ -158,13 +161,13 @@ def test_a_relay_that_takes_its_leave_between_messages_is_noticed(
 ) -> None:
     smtp_server.script("dot", "250 Ok\r\n421 4.4.2 Idle too long", close=True)
 
-    async def act(connection: Connection) -> None:
-        await send(connection)
+    async def act(hand: Hand) -> None:
+        await send(hand)
         for _ in range(100):
-            if connection.closed:
+            if hand.closed:
                 break
             await asyncio.sleep(0.01)
-        await send(connection)
+        await send(hand)
 
     with pytest.raises(Broken, match=r"421|closed") as raised:
         talk(smtp_server, act)
@@ -275,7 +278,7 @@ def test_what_is_slipped_in_before_tls_breaks_it_off() -> None:
             talk(server, send)
 
 
-@pytest.mark.parametrize("methods", ["PLAIN LOGIN", "PLAIN", "LOGIN"])
+@pytest.mark.parametrize("methods", ["PLAIN LOGIN", "PLAIN", "LOGIN", "CRAM-MD5"])
 def test_logging_in_on_the_loopback(methods: str) -> None:
     with SmtpServer(login=("anna", "hem ligt"), auth_methods=methods) as server:
         talk(server, send, user="anna", password="hem ligt")
@@ -307,8 +310,8 @@ def test_size_is_told_and_the_limit_kept() -> None:
         assert talk(server, send).reply.code == 250
         assert server.received[0].options == f"SIZE={len(DATA)}"
 
-        async def large(connection: Connection) -> Answer:
-            return await connection.send(FROM, TO, DATA + b"x" * 1000 + b"\r\n")
+        async def large(hand: Hand) -> Answer:
+            return await hand.send(FROM, TO, DATA + b"x" * 1000 + b"\r\n")
 
         answer = talk(server, large)
         assert (answer.phase, answer.reply.code) == (Phase.MAIL, 552)
@@ -316,8 +319,8 @@ def test_size_is_told_and_the_limit_kept() -> None:
 
 
 def test_an_international_address_needs_smtputf8(smtp_server: SmtpServer) -> None:
-    async def act(connection: Connection) -> Answer:
-        return await connection.send(FROM, "åsa@d.example", DATA)
+    async def act(hand: Hand) -> Answer:
+        return await hand.send(FROM, "åsa@d.example", DATA)
 
     assert talk(smtp_server, act).reply.code == 250
     assert smtp_server.received[0].to == "åsa@d.example"
@@ -341,11 +344,11 @@ def test_an_international_address_needs_smtputf8(smtp_server: SmtpServer) -> Non
 def test_an_address_cannot_carry_a_command(
     smtp_server: SmtpServer, address: str
 ) -> None:
-    async def act(connection: Connection) -> None:
+    async def act(hand: Hand) -> None:
         with pytest.raises(ValueError):
-            await connection.send(FROM, address, DATA)
+            await hand.send(FROM, address, DATA)
         with pytest.raises(ValueError):
-            await connection.send(address, TO, DATA)
+            await hand.send(address, TO, DATA)
 
     talk(smtp_server, act)
     assert smtp_server.commands == ["EHLO inkorg.test", "QUIT"]

@@ -232,6 +232,7 @@ class Courier:
                 claim.address,
                 self._spliced(errand),
                 envelope_id=f"{claim.id}.{errand.words.nonce}",
+                dotless=True,  # as `mime` writes them
             )
         except InvalidInput as error:
             self._settle(errand, DeliveryState.FAILED, str(error), "invalid")

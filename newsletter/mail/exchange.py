@@ -62,12 +62,18 @@ class Broken(Exception):
 class Mail:
     """A message on its way: an envelope, its bytes, and what became of it so far."""
 
-    __slots__ = ("body", "envelope", "hurried", "loaded", "refusal")
+    __slots__ = ("body", "dotless", "envelope", "hurried", "loaded", "refusal")
 
-    def __init__(self, envelope: tuple[bytes, bytes], body: bytes) -> None:
-        """Take MAIL and RCPT as whole lines, and a body that ends with a line end."""
+    def __init__(
+        self, envelope: tuple[bytes, bytes], body: bytes, *, dotless: bool = False
+    ) -> None:
+        """Take MAIL and RCPT as whole lines, and a body that ends with a line end.
+
+        `dotless` is a body of which no line begins with a dot.
+        """
         self.envelope = envelope
         self.body = body
+        self.dotless = dotless
         self.refusal: Answer | None = None
         self.hurried = False  # begun before the fate of the one before was known
         self.loaded = False  # the body has been written
@@ -297,7 +303,8 @@ class Exchange:
                 out.append(_END)
             else:
                 mail.loaded = True
-                out += (stuffed(mail.body), _END)
+                body = mail.body if mail.dotless else stuffed(mail.body)
+                out += (body, _END)
 
     def _probe_answered(
         self, mail: Mail, line: bytes, before: Sequence[bytes], out: list[bytes]
@@ -370,7 +377,7 @@ class Exchange:
 
 
 def stuffed(data: bytes) -> bytes:
-    """Double leading dots (RFC 5321 §4.5.2); mails of `mime.py` have none."""
+    """Double leading dots (RFC 5321 §4.5.2)."""
     if data.startswith(b"."):
         data = b"." + data
     return data.replace(b"\r\n.", b"\r\n..") if b"\r\n." in data else data

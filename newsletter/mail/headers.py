@@ -26,6 +26,11 @@ _Q_SAFE = frozenset(
 )
 _LOCAL = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\u00a1-\U0010ffff-]+(?:\.[^.]+)*")
 _LOCAL_FORBIDDEN = re.compile(r"[\x00-\x20\x7f-\xa0<>()\[\],;:\\\"@]")
+_PLAIN = re.compile(  # nearly every address; what it takes the careful way takes too
+    r"(?=[^@]{1,64}@[^@]{1,253}\Z)[A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*"
+    r"@(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)*"
+    r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+)
 _DOMAIN = re.compile(
     r"(?=.{1,253}\Z)[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
     r"(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*"
@@ -77,6 +82,8 @@ def checked_address(address: str) -> str:
     A local part may hold letters beyond ASCII: such an address needs SMTPUTF8.
     Raises InvalidInput for anything that is not plainly one address.
     """
+    if _PLAIN.fullmatch(address):
+        return address
     local, at, domain = address.rpartition("@")
     if at and not domain.isascii():
         domain = _ascii_domain(domain)

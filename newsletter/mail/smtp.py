@@ -153,9 +153,17 @@ class Connection(asyncio.Protocol):
         return extension in self.extensions
 
     def prepare(
-        self, sender: str, recipient: str, body: bytes, *, envelope_id: str = ""
+        self,
+        sender: str,
+        recipient: str,
+        body: bytes,
+        *,
+        envelope_id: str = "",
+        dotless: bool = False,
     ) -> Mail:
         """Address a message. Its body has CRLF line ends and ends with one.
+
+        `dotless` is a body of which no line begins with a dot.
 
         Raises Unsendable where the relay has said that it would not take it.
         """
@@ -175,7 +183,7 @@ class Connection(asyncio.Protocol):
             f"MAIL FROM:<{_path(sender)}>{options}\r\n".encode(),
             f"RCPT TO:<{_path(recipient)}>{to}\r\n".encode(),
         )
-        return Mail(envelope, body)
+        return Mail(envelope, body, dotless=dotless)
 
     async def carry(self, carrier: Carrier) -> None:
         """Hand over what the carrier has, until `finish`, a 421 or the end.

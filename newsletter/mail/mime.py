@@ -100,17 +100,45 @@ class Frozen:
     ) -> bytes:
         """Return the message for one reader, ready for the wire and for an .eml file.
 
+        Raises InvalidInput for a field that is not what it should be.
+        """
+        return self.join(
+            self.values(
+                address=address,
+                delivery_id=delivery_id,
+                nonce=nonce,
+                leave_token=leave_token,
+                preferences_token=preferences_token,
+                at=at,
+            )
+        )
+
+    def values(
+        self,
+        *,
+        address: str,
+        delivery_id: int,
+        nonce: str,
+        leave_token: str,
+        preferences_token: str,
+        at: datetime,
+    ) -> tuple[bytes, ...]:
+        """Return one reader's fields, encoded and checked, as `join` takes them.
+
         The Message-ID depends on the delivery and the nonce alone, so that a message
         sent again can be recognised. Raises InvalidInput for a field that is not what
         it should be.
         """
-        values = (
+        return (
             _token(leave_token),
             _token(preferences_token),
             headers.checked_address(address).encode(),
             _date(int(at.timestamp()), at.tzinfo is None),
             message_id(delivery_id, nonce, self.domain).encode(),
         )
+
+    def join(self, values: tuple[bytes, ...]) -> bytes:
+        """Put one reader's fields, from `values`, between the segments."""
         parts = [self.segments[0]]
         for number, segment in zip(self.fields, self.segments[1:], strict=True):
             parts += (values[number], segment)

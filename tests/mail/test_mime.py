@@ -134,6 +134,27 @@ def test_single_mails_have_no_list_headers(kind: Kind) -> None:
     assert not [name for name in message if name.startswith(("List-", "Precedence"))]
 
 
+def test_a_message_is_a_readers_fields_put_between_the_segments() -> None:
+    frozen = mime.freeze(make_letter())
+    reader: dict[str, Any] = {
+        "address": "anna@räksmörgås.example",
+        "delivery_id": 7,
+        "nonce": "n0nce",
+        "leave_token": LEAVE_TOKEN,
+        "preferences_token": PREFERENCES_TOKEN,
+        "at": NOW,
+    }
+    values = frozen.values(**reader)
+    assert values == (
+        LEAVE_TOKEN.encode(),
+        PREFERENCES_TOKEN.encode(),
+        b"anna@xn--rksmrgs-5wao1o.example",
+        b"Sun, 22 Nov 2026 12:00:00 +0000",
+        b"<d7.n0nce@allmannyttan.example>",
+    )
+    assert frozen.join(values) == frozen.splice(**reader)
+
+
 def test_each_header_stands_once() -> None:
     """STD-001."""
     message = read(make_letter())

@@ -190,9 +190,17 @@ def parse_relay(url: str) -> Relay:
 
 def subkey(settings: Settings, purpose: str) -> bytes:
     """Derive a key for one purpose from the newest secret."""
-    return hashlib.blake2b(
-        settings.secret_keys[0].encode(), digest_size=32, person=purpose.encode()[:16]
-    ).digest()
+    return subkeys(settings, purpose)[0]
+
+
+def subkeys(settings: Settings, purpose: str) -> list[bytes]:
+    """Derive a key for one purpose from each secret, the newest first."""
+    return [
+        hashlib.blake2b(
+            secret.encode(), digest_size=32, person=purpose.encode()[:16]
+        ).digest()
+        for secret in settings.secret_keys
+    ]
 
 
 class _Reader:

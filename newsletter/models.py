@@ -4,6 +4,7 @@
         │                    │ └──< post_topic >── topic
         ├──< subscription >── subscriber           a person's bond to one newsletter
         │        └──< consent >── wording          what they agreed to, append-only
+        ├──< dkim_key                              what signs its mail
         ├──< issue ──< issue_post >── post         posts chosen to go out together
         │      └──< message ──< delivery           an edition, and one line per reader
         └──< membership >── editor                 who may do what
@@ -104,6 +105,13 @@ class DeliveryState(enum.StrEnum):
     COMPLAINED = "complained"
 
 
+class Algorithm(enum.StrEnum):
+    """What a DKIM key is made for: rsa-sha256 (2048 bits) or ed25519-sha256."""
+
+    RSA = "rsa"
+    ED25519 = "ed25519"
+
+
 class Role(enum.StrEnum):
     """What an editor may do for a newsletter: owner > editor > viewer."""
 
@@ -172,6 +180,23 @@ class Newsletter(Base):
     posts_on_page: Mapped[int] = mapped_column(default=10)
     last_position: Mapped[int] = mapped_column(default=0)  # of its newest post
     last_number: Mapped[int] = mapped_column(default=0)  # of its newest issue
+    created_at: Mapped[Created]
+
+
+class DkimKey(Base):
+    """A key that signs a newsletter's mail; its public half stands in the DNS."""
+
+    __tablename__ = "dkim_key"
+    __table_args__ = (UniqueConstraint("domain", "selector"),)
+
+    id: Mapped[Key]
+    newsletter_id: Mapped[int] = mapped_column(ForeignKey("newsletter.id"), index=True)
+    domain: Mapped[str] = mapped_column(String(253))  # d=
+    selector: Mapped[str] = mapped_column(String(63))  # s=
+    algorithm: Mapped[Algorithm] = mapped_column(states(Algorithm))
+    private: Mapped[bytes] = mapped_column(LargeBinary)  # encrypted, `mail/keys.py`
+    public: Mapped[Words]  # p= of the record, base64
+    active: Mapped[bool] = mapped_column(default=False)
     created_at: Mapped[Created]
 
 

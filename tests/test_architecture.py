@@ -42,6 +42,7 @@ DOORWAYS = {
     "aiosmtpd": {"mailbox"},
     "alembic": {"migrate"},
     "babel": {"i18n"},
+    "cryptography": {"mail.keys"},
     "dns": {"cli.doctor", "doctor", "cli.operations"},
     "email_validator": {"subscribers.addresses"},
     "feedparser": {"posts.parsing"},

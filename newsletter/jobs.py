@@ -21,6 +21,7 @@ from newsletter.config import Settings
 from newsletter.db import Database
 from newsletter.digests import publish
 from newsletter.errors import InkorgError
+from newsletter.mail import keyring
 from newsletter.models import Issue, IssueState, Job, UsedLink
 from newsletter.posts import fetching
 from newsletter.subscribers import gate, preferences, signup
@@ -128,6 +129,11 @@ def _forget(database: Database, _settings: Settings, now: datetime) -> None:
         )
 
 
+def _renew_keys(database: Database, settings: Settings, _now: datetime) -> int:
+    with database.transaction() as session:
+        return keyring.renew(session, settings)
+
+
 def _in_batches(database: Database, work: Callable[..., int], now: datetime) -> int:
     """Repeat `work` in short transactions until a batch is not full."""
     total = 0
@@ -147,6 +153,7 @@ TASKS = (
     Task("resume-pauses", timedelta(minutes=1), _resume_pauses),
     Task("delete-unconfirmed", timedelta(hours=1), _delete_unconfirmed),
     Task("forget", timedelta(hours=1), _forget),
+    Task("renew-keys", timedelta(hours=1), _renew_keys),
 )
 
 

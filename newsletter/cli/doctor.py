@@ -3,7 +3,7 @@
 import smtplib
 import socket
 import ssl
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from urllib.parse import urlsplit
@@ -24,7 +24,10 @@ from newsletter.cli.common import (
 )
 from newsletter.config import Relay, Settings
 from newsletter.db import utcnow
-from newsletter.models import Job, Newsletter
+from newsletter.errors import ConfigError
+from newsletter.mail import keyring
+from newsletter.mail.keys import covers, decrypt, flaw, record_name
+from newsletter.models import Algorithm, DkimKey, Job, Newsletter
 
 SECONDS = 3.0
 MADE_UP = (".example", ".test", ".invalid", ".localhost", "localhost")
@@ -70,10 +73,13 @@ def doctor(
                 if slug
                 else newsletters.all_newsletters(session)
             )
+            keys = [key for key in keyring.all_keys(session) if key.active]
         lookup = txt_lookup()
         for newsletter in chosen:
+            own = [key for key in keys if key.newsletter_id == newsletter.id]
             found += check_newsletter(newsletter)
-            found += check_domain(newsletter, lookup, dkim_selector)
+            found += check_keys(place.settings, newsletter, own)
+            found += check_domain(newsletter, lookup, dkim_selector, own)
     found += check_relay(place.settings.relay)
     if as_json:
         show_json([asdict(finding) for finding in found])
@@ -160,8 +166,51 @@ def check_newsletter(newsletter: Newsletter) -> Iterator[Finding]:
         yield Finding(about, "good", f"mail comes from {domain}")
 
 
+def check_keys(
+    settings: Settings, newsletter: Newsletter, keys: Sequence[DkimKey]
+) -> Iterator[Finding]:
+    """Look at whether the DKIM keys that are on can sign; the DNS comes later."""
+    domain = keyring.domain_of(newsletter)
+    for key in keys:
+        about = f"{newsletter.slug}, DKIM key {key.selector}"
+        if not covers(key.domain, domain):
+            yield Finding(
+                about,
+                "wrong",
+                f"it is for {key.domain}, and mail comes from {domain}: nothing is"
+                " signed. Make another: python -m newsletter dkim create"
+                f" {newsletter.slug}",
+            )
+            continue
+        try:
+            decrypt(settings, key.private)
+        except ConfigError as error:
+            yield Finding(about, "wrong", str(error))
+        else:
+            yield Finding(about, "good", f"signs with {key.algorithm}")
+    if keys and all(key.algorithm is Algorithm.ED25519 for key in keys):
+        about = f"{newsletter.slug}, DKIM keys"
+        yield Finding(about, "wrong", "few receivers check Ed25519: add an RSA key.")
+
+
+def check_key(key: DkimKey, lookup: Lookup) -> Finding:
+    """Look up whether the DNS has a DKIM key as it is here."""
+    name = record_name(key.domain, key.selector)
+    about = f"{key.domain}, DKIM"
+    try:
+        wrong = flaw(lookup(name), key.algorithm, key.public)
+    except dns.exception.DNSException as error:
+        return Finding(about, "note", f"The DNS does not answer now: {error}")
+    if wrong:
+        return Finding(about, "wrong", wrong % {"name": name})
+    return Finding(about, "good", f"the key at {name} is the one that signs")
+
+
 def check_domain(
-    newsletter: Newsletter, lookup: Lookup, dkim_selector: str | None = None
+    newsletter: Newsletter,
+    lookup: Lookup,
+    dkim_selector: str | None = None,
+    keys: Sequence[DkimKey] = (),
 ) -> Iterator[Finding]:
     """Look up what lets others believe mail from the sender's domain."""
     domain = newsletter.from_email.rpartition("@")[2].lower()
@@ -171,9 +220,12 @@ def check_domain(
     try:
         yield _check_spf(domain, lookup)
         yield _check_dmarc(domain, lookup)
-        yield _check_dkim(domain, lookup, dkim_selector)
+        if dkim_selector or not keys:
+            yield _check_dkim(domain, lookup, dkim_selector)
     except dns.exception.DNSException as error:
         yield Finding(domain, "note", f"the DNS does not answer now: {error}")
+    for key in keys:
+        yield check_key(key, lookup)
 
 
 def check_relay(relay: Relay) -> Iterator[Finding]:
@@ -267,7 +319,8 @@ def _check_dkim(domain: str, lookup: Lookup, selector: str | None) -> Finding:
         return Finding(
             about,
             "note",
-            "your relay signs. Name its selector to look the key up: --dkim-selector",
+            "your relay signs, or should. Name its selector to look the key up:"
+            " --dkim-selector",
         )
     name = f"{selector}._domainkey.{domain}"
     records = lookup(name)

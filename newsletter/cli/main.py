@@ -7,6 +7,7 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from newsletter.cli import (
     backup,
+    dkim,
     doctor,
     editors,
     issues,
@@ -17,7 +18,10 @@ from newsletter.cli import (
 )
 from newsletter.errors import InkorgError
 
-MODULES = (operations, doctor, backup, newsletters, posts, editors, subscribers, issues)
+MODULES = (
+    *(operations, doctor, backup, newsletters, dkim, posts, editors, subscribers),
+    issues,
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

@@ -101,17 +101,23 @@ def on(place: Installation, slug: str, selector: str, force: bool) -> None:
     An older key of the same algorithm is switched off.
     """
     with place.database.reading() as session:
-        rows = keyring.chosen(session, newsletters.by_slug(session, slug), selector)
+        newsletter = newsletters.by_slug(session, slug)
+        rows = (
+            keyring.named(session, newsletter, selector)
+            if selector
+            else keyring.newest(session, newsletter)
+        )
     if not force:
         _look_up(rows)
     looked_up = {row.id for row in rows}
+    said = []
     with place.database.transaction() as session:
         newsletter = newsletters.by_slug(session, slug)
         found = keyring.all_keys(session, newsletter)
         for row in (row for row in found if row.id in looked_up):
-            for replaced in keyring.switch_on(session, newsletter, row):
-                click.echo(_state(replaced, "off"))
-            click.echo(_state(row, "on"))
+            replaced = keyring.switch_on(session, newsletter, row)
+            said += [_state(other, "off") for other in replaced] + [_state(row, "on")]
+    click.echo("\n".join(said))
     if Algorithm.RSA not in {row.algorithm for row in found if row.active}:
         click.echo("Few receivers check Ed25519: add an RSA key.", err=True)
 
@@ -124,12 +130,12 @@ def off(place: Installation, slug: str, selector: str) -> None:
     """Stop signing the mail of SLUG. Leave the records in the DNS for some weeks."""
     with place.database.transaction() as session:
         newsletter = newsletters.by_slug(session, slug)
-        rows = keyring.chosen(session, newsletter, selector)
-        if not selector:
-            rows = keyring.all_keys(session, newsletter)
-        for row in (row for row in rows if row.active):
+        found = keyring.named(session, newsletter, selector)
+        rows = [row for row in found if row.active]
+        for row in rows:
             row.active = False
-            click.echo(_state(row, "off"))
+    for row in rows:
+        click.echo(_state(row, "off"))
 
 
 @dkim.command("list", epilog=example("dkim list labbet --json"))

@@ -103,24 +103,41 @@ def all_keys(session: Session, newsletter: Newsletter | None = None) -> list[Dki
     return list(session.scalars(found))
 
 
-def chosen(
+def named(
     session: Session, newsletter: Newsletter, selector: str = ""
 ) -> list[DkimKey]:
-    """Return the key called `selector`, or the newest of each algorithm.
-
-    Raises NotFound where there is none.
-    """
-    found = all_keys(session, newsletter)
-    if selector:
-        rows = [row for row in found if row.selector == selector.lower()]
-    else:
-        rows = list({row.algorithm: row for row in found}.values())
+    """Return the key called `selector`, or all. Raises NotFound where there is none."""
+    rows = [
+        row
+        for row in all_keys(session, newsletter)
+        if not selector or row.selector == selector.lower()
+    ]
     if not rows:
         raise NotFound(
             N_("%(slug)s has no such DKIM key. Make one with: dkim create %(slug)s"),
             slug=newsletter.slug,
         )
     return rows
+
+
+def newest(session: Session, newsletter: Newsletter) -> list[DkimKey]:
+    """Return the newest key of each algorithm that can sign for the sender's domain.
+
+    Raises NotFound where there is none.
+    """
+    sender = domain_of(newsletter)
+    rows = {
+        row.algorithm: row
+        for row in named(session, newsletter)
+        if keys.covers(row.domain, sender)
+    }
+    if not rows:
+        raise NotFound(
+            N_("No DKIM key of %(slug)s is for %(sender)s, from which the mail comes."),
+            slug=newsletter.slug,
+            sender=sender,
+        )
+    return list(rows.values())
 
 
 def switch_on(session: Session, newsletter: Newsletter, row: DkimKey) -> list[DkimKey]:

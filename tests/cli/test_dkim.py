@@ -237,6 +237,9 @@ def test_the_doctor_sees_keys_that_cannot_sign(run: Run, database: Database) -> 
     moved = states(run)["labbet, DKIM key s1"]
     assert moved[0] == "wrong"
     assert "mail comes from annan.se" in moved[1]
+    for words in (["on", "labbet"], ["on", "labbet", "--selector", "s1"]):
+        assert run("dkim", *words, "--force").exit_code == 1
+    assert run("dkim", "off", "labbet").stdout.startswith("off\ted25519\ts1")
 
 
 def test_a_dns_that_does_not_answer_is_a_note(run: Run, resolver: Dns) -> None:

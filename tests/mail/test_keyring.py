@@ -84,19 +84,27 @@ def test_a_newer_key_takes_the_place_of_the_older_of_its_kind(
     assert keyring.switch_on(session, newsletter, new) == []
 
 
-def test_the_newest_of_each_kind_is_chosen_or_the_one_that_is_named(
+def test_keys_are_found_by_name_and_by_age(
     session: Session, settings: Settings
 ) -> None:
-    newsletter = make_newsletter(session)
-    with pytest.raises(NotFound):
-        keyring.chosen(session, newsletter)
+    newsletter = make_newsletter(session, from_email="brev@nytt.blogg.se")
+    for find in (keyring.named, keyring.newest):
+        with pytest.raises(NotFound):
+            find(session, newsletter)
     old = make_key(session, settings, newsletter, selector="old")
     rsa = make_key(session, settings, newsletter, Algorithm.RSA, selector="rsa")
+    up = make_key(session, settings, newsletter, selector="up", domain="blogg.se")
     new = make_key(session, settings, newsletter, selector="new")
-    assert {*keyring.chosen(session, newsletter)} == {new, rsa}
-    assert keyring.chosen(session, newsletter, "OLD") == [old]
+    assert {*keyring.newest(session, newsletter)} == {new, rsa}
+    assert keyring.named(session, newsletter) == [old, rsa, up, new]
+    assert keyring.named(session, newsletter, "OLD") == [old]
     with pytest.raises(NotFound):
-        keyring.chosen(session, newsletter, "nobody")
+        keyring.named(session, newsletter, "nobody")
+    newsletter.from_email = "brev@blogg.se"
+    assert keyring.newest(session, newsletter) == [up]
+    newsletter.from_email = "brev@annan.se"
+    with pytest.raises(NotFound, match=r"is for annan\.se"):
+        keyring.newest(session, newsletter)
 
 
 def test_a_key_signs_for_its_domain_and_those_below(

@@ -4,24 +4,22 @@ A turn writes the outcomes that have gathered, gives back what was not used, cla
 is needed next and looks after what time brings. Runs in a thread; knows no sockets.
 """
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from time import monotonic
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from newsletter.config import Settings
 from newsletter.db import Database
 from newsletter.mail import ledger, relays
 from newsletter.mail.desk import Words
 from newsletter.mail.ledger import Claim, Claimed, Outcome
-from newsletter.mail.mime import Frozen
 from newsletter.mail.relays import Health
-from newsletter.models import Message, Newsletter
-
-MESSAGES_KEPT = 64  # loaded, of the latest used
+from newsletter.mail.replies import Verdict
+from newsletter.mail.shelf import RELOAD_SECONDS, Shelf
+from newsletter.models import DeliveryState
 
 
 @dataclass(slots=True)
@@ -64,12 +62,15 @@ class Result:
 class Clerk:
     """Writes in the ledger for one worker."""
 
-    def __init__(self, database: Database, *, worker: str, lease: timedelta) -> None:
+    def __init__(
+        self, database: Database, settings: Settings, *, worker: str, lease: timedelta
+    ) -> None:
         """Start with nothing loaded."""
         self.database = database
         self.worker = worker
         self.lease = lease
-        self._words: OrderedDict[int, Words] = OrderedDict()
+        self._shelf = Shelf(settings)
+        self._locked: dict[int, float] = {}  # messages that cannot be signed; until
         self._first = 0  # the bulk message served last
         self._after: dict[int, int] = {}  # the last delivery claimed of each
 
@@ -97,12 +98,9 @@ class Clerk:
                 result.claims += found.claims
                 result.more = found.looked_at >= turn.singles
             self._claim_bulk(session, turn.bulk, now, result)
-            self._load(session, {claim.message_id for claim in result.claims})
-        result.words = {
-            claim.message_id: self._words[claim.message_id] for claim in result.claims
-        }
-        while len(self._words) > MESSAGES_KEPT:
-            self._words.popitem(last=False)
+            wanted = {claim.message_id for claim in result.claims}
+            result.words = self._shelf.words(session, wanted, now=now)
+            self._set_aside(session, result, now)
         return result
 
     def sign_off(self) -> None:
@@ -124,7 +122,9 @@ class Clerk:
         """Claim from the open issues in turn, so that a small one need not wait."""
         if not wanted:
             return
-        messages = ledger.open_messages(session)
+        clock = monotonic()
+        self._locked = {m: end for m, end in self._locked.items() if end > clock}
+        messages = [m for m in ledger.open_messages(session) if m not in self._locked]
         self._after = {m: self._after.get(m, 0) for m in messages}
         later = [message for message in messages if message > self._first]
         for message_id in later + [m for m in messages if m <= self._first]:
@@ -167,24 +167,25 @@ class Clerk:
             **which,
         )
 
-    def _load(self, session: Session, message_ids: set[int]) -> None:
-        for known in message_ids & self._words.keys():
-            self._words.move_to_end(known)
-        missing = message_ids - self._words.keys()
-        if not missing:
+    def _set_aside(self, session: Session, result: Result, now: datetime) -> None:
+        """Let wait what cannot be signed: better late than taken for a forgery."""
+        waiting = [c for c in result.claims if c.message_id not in result.words]
+        if not waiting:
             return
-        rows = session.execute(
-            select(
-                Message.id,
-                Message.frozen,
-                Message.sender,
-                Message.nonce,
-                Newsletter.hold_unknown,
-            )
-            .outerjoin(Newsletter, Newsletter.id == Message.newsletter_id)
-            .where(Message.id.in_(missing))
+        later = now + timedelta(seconds=RELOAD_SECONDS)
+        single = [claim for claim in waiting if claim.lane == ledger.SINGLE]
+        reason = Verdict.RELAY_TROUBLE.value
+        ledger.settle(
+            session,
+            self.worker,
+            [
+                Outcome(c.id, c.message_id, DeliveryState.DEFERRED, "", reason, later)
+                for c in single
+            ],
+            now=now,
         )
-        for message_id, frozen, sender, nonce, hold in rows:
-            self._words[message_id] = Words(
-                Frozen.unpack(frozen), sender, nonce, bool(hold)
-            )
+        bulk = [claim for claim in waiting if claim.lane != ledger.SINGLE]
+        ledger.release(session, self.worker, [claim.id for claim in bulk])
+        until = monotonic() + RELOAD_SECONDS
+        self._locked.update({claim.message_id: until for claim in bulk})
+        result.claims = [c for c in result.claims if c.message_id in result.words]

@@ -11,7 +11,7 @@ from time import monotonic
 from typing import Protocol
 
 from newsletter.errors import N_, InvalidInput, RelayError
-from newsletter.mail import mime, replies
+from newsletter.mail import replies
 from newsletter.mail.desk import Errand
 from newsletter.mail.exchange import CLOSING, Answer, Broken, Mail
 from newsletter.mail.ledger import SINGLE, Claim, Outcome
@@ -230,7 +230,7 @@ class Courier:
             return connection.prepare(
                 errand.words.sender,
                 claim.address,
-                self._spliced(errand),
+                errand.spliced(self.office.now()),
                 envelope_id=f"{claim.id}.{errand.words.nonce}",
                 dotless=True,  # as `mime` writes them
             )
@@ -246,17 +246,6 @@ class Courier:
             log.exception("delivery id=%d", claim.id)
             self._lose(errand, repr(error))
         return None
-
-    def _spliced(self, errand: Errand) -> bytes:
-        claim, words = errand.claim, errand.words
-        return words.frozen.splice(
-            address=claim.address,
-            delivery_id=claim.id,
-            nonce=words.nonce,
-            leave_token=claim.leave_token or mime.NOBODY,
-            preferences_token=claim.preferences_token or mime.NOBODY,
-            at=self.office.now(),
-        )
 
     def _settle(
         self, errand: Errand, state: DeliveryState, reply: str, reason: str

@@ -9,10 +9,12 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import chain
 
+from newsletter.mail.dkim import Seal
 from newsletter.mail.ledger import SINGLE, Claim
-from newsletter.mail.mime import Frozen
+from newsletter.mail.mime import NOBODY, Frozen
 
 FRESH_SECONDS = 1.0
 RATE_WINDOW_SECONDS = 2.0
@@ -26,12 +28,14 @@ class Words:
     sender: str
     nonce: str
     hold_unknown: bool
+    seal: Seal | None = None  # signs it
+    loaded_at: float = 0.0
 
 
 class Errand:
     """A claim with the words it carries, and when it was claimed and begun."""
 
-    __slots__ = ("begun", "claim", "since", "words")
+    __slots__ = ("begun", "claim", "ready", "since", "words")
 
     def __init__(self, claim: Claim, words: Words, since: float) -> None:
         """Begin nothing yet."""
@@ -39,6 +43,28 @@ class Errand:
         self.words = words
         self.since = since
         self.begun = 0.0
+        self.ready: tuple[bytes, tuple[bytes, ...]] | None = None  # signed ahead
+
+    def sign(self, at: datetime) -> tuple[bytes, tuple[bytes, ...]]:
+        """Return the signature's headers, if any, and the reader's fields."""
+        if self.ready:
+            return self.ready
+        claim, words = self.claim, self.words
+        values = words.frozen.values(
+            address=claim.address,
+            delivery_id=claim.id,
+            nonce=words.nonce,
+            leave_token=claim.leave_token or NOBODY,
+            preferences_token=claim.preferences_token or NOBODY,
+            at=at,
+        )
+        return words.seal.sign(values, at) if words.seal else b"", values
+
+    def spliced(self, at: datetime) -> bytes:
+        """Return the message as it goes over the wire."""
+        signature, values = self.sign(at)
+        message = self.words.frozen.join(values)
+        return signature + message if signature else message
 
 
 class Pace:

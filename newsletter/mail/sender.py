@@ -17,7 +17,7 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -35,6 +35,7 @@ from newsletter.mail.couriers import Courier
 from newsletter.mail.desk import Desk, Errand
 from newsletter.mail.ledger import Outcome
 from newsletter.mail.route import Route
+from newsletter.mail.signing import Signers
 from newsletter.mail.smtp import Connection, Deadlines
 from newsletter.models import DeliveryState
 
@@ -72,7 +73,8 @@ class Sender:
         self.routes = [Route(relay, self._held) for relay in (settings.relay,)]
         self._ehlo_name = settings.ehlo_name
         self._deadlines = deadlines or Deadlines()
-        self._clerk = Clerk(database, worker=self.name, lease=lease)
+        self._clerk = Clerk(database, settings, worker=self.name, lease=lease)
+        self._signers = Signers(self._lay_down)
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="ledger")
         self._couriers: list[Courier] = []
         self._chores_at = self._look_at = self._singles_at = 0.0
@@ -157,6 +159,7 @@ class Sender:
         for courier in late:
             courier.cancel()
         ends = await asyncio.gather(*couriers, return_exceptions=True)
+        await self._signers.finish()
         self._gone = True
         self._ring()
         try:
@@ -226,7 +229,8 @@ class Sender:
         return turn
 
     def _in_hand(self) -> list[int]:
-        errands = (e for courier in self._couriers for e in courier.errands.values())
+        errands = [e for courier in self._couriers for e in courier.errands.values()]
+        errands += self._signers.waiting
         return [*self.desk.ids(), *(errand.claim.id for errand in errands)]
 
     def _all_held(self) -> bool:
@@ -248,7 +252,7 @@ class Sender:
         appetites = [route.appetite() for route in self.routes]
         idle, ahead = (sum(part) for part in zip(*appetites, strict=True))
         # A little at a time is not worth a statement.
-        here = len(self.desk.bulk)
+        here = len(self.desk.bulk) + len(self._signers.waiting)
         needed = int(idle + ahead) - here
         return needed if idle > here or needed > ahead / 4 else 0
 
@@ -273,7 +277,11 @@ class Sender:
             if result.more:
                 route.access.want(route.relay.connections)
         words, since = result.words, result.since
-        self.desk.put(Errand(c, words[c.message_id], since) for c in result.claims)
+        errands = [Errand(c, words[c.message_id], since) for c in result.claims]
+        self._lay_down(self._signers.take(errands, self.now()))
+
+    def _lay_down(self, errands: Sequence[Errand]) -> None:
+        self.desk.put(errands)
         if self.desk.closed or self._all_held():
             self.desk.clear()
         for route in self.routes:
@@ -313,7 +321,8 @@ class Sender:
 
     async def _is_idle(self) -> bool:
         """Tell whether nothing is left that could be sent now."""
-        if any(route.busy for route in self.routes) or len(self.desk):
+        busy = any(route.busy for route in self.routes)
+        if busy or len(self.desk) or self._signers.waiting:
             return False
         failing = all(route.access.failures for route in self.routes)
         return failing or await self._look() == 0

@@ -6,11 +6,13 @@ and is named. `docs/settings.md` lists them; a test keeps the two equal.
 
 import hashlib
 import os
+import re
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import date
 from pathlib import Path
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from newsletter.errors import ConfigError
 
@@ -18,6 +20,10 @@ ROOT = Path(__file__).resolve().parent.parent
 PREFIX = "NEWSLETTER_"
 DEMO_FILE = "demo.env"
 MIN_SECRET_CHARACTERS = 32
+_BETWEEN_URLS = re.compile(r"\s+(?=[A-Za-z][A-Za-z0-9+.-]*://)")
+_NOT_IN_A_HOST = re.compile(r"[\s,;]")
+_WHOLE = re.compile(r"[0-9]{1,12}")
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 # First path segments that belong to Inkorg: no newsletter may take them as its slug.
 RESERVED_SLUGS = frozenset(
@@ -34,7 +40,7 @@ RESERVED_SLUGS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Relay:
-    """Where mail is handed over, and how fast."""
+    """Where mail is handed over, how fast and how much."""
 
     host: str
     port: int
@@ -43,11 +49,17 @@ class Relay:
     password: str = field(default="", repr=False)
     connections: int = 10
     rate_per_second: float = 0.0  # 0: as fast as the relay takes it
+    weight: int = 1  # its share among several; 0: used while no other can be
+    per_day: int = 0  # 0: no limit
+    warmup_from: date | None = None  # the first day of the plan, in UTC
+    warmup_first: int = 0  # how many on that day; twice as many each day after it
+    per_domain: int = 0  # connections at once to one destination; 0: no limit
+    mark: str = ""  # tells it from another one at the same host and port
 
     @property
     def name(self) -> str:
-        """Name the relay without its secrets."""
-        return f"{self.host}:{self.port}"
+        """Name the relay without its secrets; a user name can be one of them."""
+        return f"{self.host}:{self.port}{self.mark}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +74,7 @@ class Settings:
     trusted_proxies: int = 0
     address_pepper: str = field(default="", repr=False)
     ehlo_name: str = ""
+    more_relays: tuple[Relay, ...] = ()
     confirm_hours: int = 72
     signups_per_network_hour: int = 60
     signups_per_hour: int = 5000
@@ -69,6 +82,11 @@ class Settings:
     fetch_allow: tuple[str, ...] = ()
     mailbox_dir: Path | None = None  # the local mailbox of `demo`
     demo: bool = False
+
+    @property
+    def relays(self) -> tuple[Relay, ...]:
+        """Return every relay, in the order of the setting."""
+        return (self.relay, *self.more_relays)
 
     @property
     def pepper(self) -> bytes:
@@ -102,11 +120,13 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     _refuse_unknown(values)
     get = _Reader(values)
     demo = get.flag("DEMO")
+    relay, *more_relays = parse_relays(get.text("SMTP_URL") or "smtp://127.0.0.1:25")
     return Settings(
         secret_keys=_secret_keys(get.text("SECRET_KEYS")),
         database_url=_database_url(get.text("DATABASE_URL"), instance),
         base_url=_base_url(get.text("BASE_URL") or "http://127.0.0.1:8000"),
-        relay=parse_relay(get.text("SMTP_URL") or "smtp://127.0.0.1:25"),
+        relay=relay,
+        more_relays=tuple(more_relays),
         instance_dir=instance,
         trusted_proxies=get.number("TRUSTED_PROXIES", 0, 0, 10),
         address_pepper=get.text("ADDRESS_PEPPER"),
@@ -143,48 +163,72 @@ def read_env_file(path: Path) -> dict[str, str]:
     return {name.strip(): value.strip() for name, sep, value in pairs if sep}
 
 
-def parse_relay(url: str) -> Relay:
-    """Read smtp://, smtp+starttls:// or smtps://user:password@host:port?connections=&rate=.
+def parse_relays(text: str) -> tuple[Relay, ...]:
+    """Read one relay's URL, or several separated by spaces.
+
+    Two at the same host and port need different users. The later one gets a mark made
+    from its user, so that its name stays the same wherever it stands among the later.
 
     Raises ConfigError.
+    """
+    found: dict[str, Relay] = {}
+    for url in _BETWEEN_URLS.split(text.strip()):
+        relay = parse_relay(url)
+        if relay.name in found:
+            mark = hashlib.blake2b(relay.user.encode(), digest_size=3).hexdigest()
+            relay = replace(relay, mark=f"#{mark}")
+        twins = (
+            r for r in found.values() if (r.host, r.port) == (relay.host, relay.port)
+        )
+        if relay.name in found or relay.user in {twin.user for twin in twins}:
+            raise ConfigError(
+                "NEWSLETTER_SMTP_URL: relay %(relay)s is there twice with the same"
+                " user.",
+                relay=f"{relay.host}:{relay.port}",
+            )
+        found[relay.name] = relay
+    return tuple(found.values())
+
+
+def parse_relay(url: str) -> Relay:
+    """Read smtp://, smtp+starttls:// or smtps://user:password@host:port?options.
+
+    Raises ConfigError, naming the relay and the option.
     """
     parts = urlsplit(url)
     security = {"smtp": "plain", "smtp+starttls": "starttls", "smtps": "tls"}.get(
         parts.scheme
     )
-    if security is None or not parts.hostname:
+    host = parts.hostname
+    if security is None or not host or _NOT_IN_A_HOST.search(host):
         raise ConfigError(
             "NEWSLETTER_SMTP_URL must look like smtp://host:25,"
             " smtp+starttls://user:password@host:587 or smtps://user:password@host:465."
-        )
-    query = parse_qs(parts.query)
-    if unknown := set(query) - {"connections", "rate"}:
-        raise ConfigError(
-            "NEWSLETTER_SMTP_URL: unknown option %(name)s; it knows connections and"
-            " rate.",
-            name=min(unknown),
+            " Several are separated by spaces."
         )
     try:
         port = parts.port or {"plain": 25, "starttls": 587, "tls": 465}[security]
-        connections = int(query.get("connections", ["10"])[0])
-        rate = float(query.get("rate", ["0"])[0])
     except ValueError:
         raise ConfigError(
-            "NEWSLETTER_SMTP_URL: port, connections and rate must be numbers."
+            "NEWSLETTER_SMTP_URL, relay %(relay)s: the port must be a number from 1 to"
+            " 65535.",
+            relay=host,
         ) from None
-    if not (1 <= connections <= 200 and 0 <= rate <= 1_000_000):
-        raise ConfigError(
-            "NEWSLETTER_SMTP_URL: connections goes from 1 to 200, rate from 0 (no"
-            " limit) to 1000000."
-        )
+    options = _RelayOptions(f"{host}:{port}", parts.query)
+    warmup_from, warmup_first = options.warmup()
     return Relay(
-        host=parts.hostname,
+        host=host,
         port=port,
         security=security,
         user=unquote(parts.username or ""),
         password=unquote(parts.password or ""),
-        connections=connections,
-        rate_per_second=rate,
+        connections=options.whole("connections", 10, 1, 200),
+        rate_per_second=options.rate(),
+        weight=options.whole("weight", 1, 0, 1000),
+        per_day=options.whole("per_day", 0, 0, 100_000_000),
+        warmup_from=warmup_from,
+        warmup_first=warmup_first,
+        per_domain=options.whole("per_domain", 0, 0, 200),
     )
 
 
@@ -228,6 +272,67 @@ class _Reader:
                 high=high,
             )
         return int(text)
+
+
+class _RelayOptions:
+    """What stands behind the ? in a relay's URL."""
+
+    KNOWN = ("connections", "rate", "weight", "per_day", "warmup", "per_domain")
+
+    def __init__(self, relay: str, query: str) -> None:
+        self.relay = relay
+        self.values: dict[str, str] = {}
+        for name, value in parse_qsl(query, keep_blank_values=True):
+            if name not in self.KNOWN:
+                raise ConfigError(
+                    "NEWSLETTER_SMTP_URL, relay %(relay)s: unknown option %(name)s; it"
+                    " knows %(known)s.",
+                    relay=relay,
+                    name=name,
+                    known=", ".join(self.KNOWN),
+                )
+            if name in self.values:
+                raise self.wrong(name, "is there twice.")
+            self.values[name] = value
+
+    def whole(self, name: str, default: int, low: int, high: int) -> int:
+        text = self.values.get(name, str(default))
+        if not _WHOLE.fullmatch(text) or not low <= int(text) <= high:
+            raise self.wrong(name, f"must be a whole number from {low} to {high}.")
+        return int(text)
+
+    def rate(self) -> float:
+        try:
+            rate = float(self.values.get("rate", "0"))
+        except ValueError:
+            rate = -1.0
+        if not 0 <= rate <= 1_000_000:
+            raise self.wrong("rate", "must be a number from 0 (no limit) to 1000000.")
+        return rate
+
+    def warmup(self) -> tuple[date | None, int]:
+        if "warmup" not in self.values:
+            return None, 0
+        day, _, first = self.values["warmup"].partition(":")
+        try:
+            start = date.fromisoformat(day if _DAY.fullmatch(day) else "")
+        except ValueError:
+            start = None
+        if not start or not _WHOLE.fullmatch(first) or not 1 <= int(first) <= 1_000_000:
+            raise self.wrong(
+                "warmup",
+                "must be a day and how many mails go on it, from 1 to 1000000, such as"
+                " 2026-01-31:50.",
+            )
+        return start, int(first)
+
+    def wrong(self, name: str, why: str) -> ConfigError:
+        return ConfigError(
+            "NEWSLETTER_SMTP_URL, relay %(relay)s: %(name)s %(why)s",
+            relay=self.relay,
+            name=name,
+            why=why,
+        )
 
 
 def _refuse_unknown(values: Mapping[str, str]) -> None:

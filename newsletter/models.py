@@ -608,6 +608,35 @@ class RelayHealth(Base):
     updated_at: Mapped[Created]
 
 
+class RelayBudget(Base):
+    """What a relay may still take: one row that all workers on all hosts draw on.
+
+    Times are seconds since 1970, so that both databases reckon with them alike.
+    """
+
+    __tablename__ = "relay_budget"
+
+    name: Mapped[str] = mapped_column(String(300), primary_key=True)
+    day: Mapped[int] = mapped_column(default=0)  # since 1970, in UTC
+    used_today: Mapped[int] = mapped_column(default=0)
+    credit: Mapped[float] = mapped_column(default=0.0)  # messages that may go at once
+    credited_at: Mapped[float] = mapped_column(default=0.0)
+    granted: Mapped[int] = mapped_column(default=0)  # the last time somebody asked
+
+
+class Destination(Base):
+    """Domains of one provider that asked a relay to slow down."""
+
+    __tablename__ = "destination"
+
+    relay: Mapped[str] = mapped_column(String(300), primary_key=True)
+    domain: Mapped[str] = mapped_column(String(255), primary_key=True)
+    held_until: Mapped[datetime]
+    strikes: Mapped[int] = mapped_column(default=0)  # within a day
+    reply: Mapped[Words] = mapped_column(default="")  # what it said
+    updated_at: Mapped[Created]
+
+
 class Worker(Base):
     """A process that is sending; its rate and when it was last seen."""
 

@@ -21,7 +21,7 @@ from newsletter.config import Settings
 from newsletter.db import Database
 from newsletter.digests import publish
 from newsletter.errors import InkorgError
-from newsletter.mail import keyring
+from newsletter.mail import destinations, keyring
 from newsletter.models import Issue, IssueState, Job, UsedLink
 from newsletter.posts import fetching
 from newsletter.subscribers import gate, preferences, signup
@@ -124,6 +124,7 @@ def _delete_unconfirmed(database: Database, _settings: Settings, now: datetime) 
 def _forget(database: Database, _settings: Settings, now: datetime) -> None:
     with database.transaction() as session:
         gate.purge_counts(session, now=now)
+        destinations.forget_old(session, now=now)
         session.execute(
             delete(UsedLink).where(UsedLink.used_at < now - KEEP_USED_LINKS)
         )

@@ -45,6 +45,7 @@ _PROVIDERS = (
     ("yahoo.com", rf"(yahoo|aol)\.(com|{_COUNTRY})|(ymail|rocketmail|aim)\.com"),
     ("icloud.com", r"(icloud|me|mac)\.com"),
 )
+_ADDRESS = re.compile(r"[^\s<>]+@[^\s<>]+")  # a reader's: not kept here
 _PATTERNS = tuple((group, re.compile(pattern)) for group, pattern in _PROVIDERS)
 
 
@@ -102,7 +103,7 @@ def slow(
                 "domain": group,
                 "held_until": untils[0],
                 "strikes": 1,
-                "reply": groups[group][:TEXT_LIMIT],
+                "reply": _ADDRESS.sub("…", groups[group])[:TEXT_LIMIT],
                 "updated_at": now,
             }
             for group in sorted(groups)

@@ -131,6 +131,13 @@ def test_what_counts_no_more_is_forgotten(session: Session) -> None:
     assert destinations.forget_old(session, now=NOW + timedelta(days=1.1)) == 1
 
 
+def test_a_readers_address_in_a_reply_is_not_kept(session: Session) -> None:
+    said = {"gmail.com": "421 4.7.0 <asa@gmail.com>: Too many for asa@gmail.com today"}
+    destinations.slow(session, RELAY, said, now=NOW)
+    kept = destinations.describe(session, now=NOW)[0].reply
+    assert kept == "421 4.7.0 <…>: Too many for … today"
+
+
 def test_a_long_reply_is_kept_short(session: Session) -> None:
     destinations.slow(session, RELAY, {"gmail.com": "421 " + "x" * 9_000}, now=NOW)
     assert len(destinations.describe(session, now=NOW)[0].reply) == 500

@@ -25,7 +25,7 @@ from newsletter.cli.common import (
 from newsletter.config import Relay, Settings
 from newsletter.db import utcnow
 from newsletter.errors import ConfigError
-from newsletter.mail import keyring
+from newsletter.mail import destinations, keyring, limits
 from newsletter.mail.keys import covers, decrypt, flaw, record_name
 from newsletter.models import Algorithm, DkimKey, Job, Newsletter
 
@@ -80,7 +80,9 @@ def doctor(
             found += check_newsletter(newsletter)
             found += check_keys(place.settings, newsletter, own)
             found += check_domain(newsletter, lookup, dkim_selector, own)
-    found += check_relay(place.settings.relay)
+        found += check_limits(place)
+    for relay in place.settings.relays:
+        found += check_relay(relay)
     if as_json:
         show_json([asdict(finding) for finding in found])
     else:
@@ -251,6 +253,28 @@ def check_relay(relay: Relay) -> Iterator[Finding]:
             "wrong",
             "mail would travel unencrypted. Use smtp+starttls:// or smtps://.",
         )
+
+
+def check_limits(place: Installation) -> Iterator[Finding]:
+    """Look at what is left of the day's limits, and who asked us to slow down."""
+    now = utcnow()
+    with place.database.reading() as session:
+        for relay in place.settings.relays:
+            limit = limits.day_limit(relay, now.date())
+            left = limits.left_today(session, relay, now=now, single=True)
+            if limit is not None:
+                yield Finding(
+                    f"relay {relay.name}, today",
+                    "good" if left else "note",
+                    f"{left} of {limit} mails left until midnight (UTC)",
+                )
+        for slowed in destinations.describe(session, now=now):
+            yield Finding(
+                f"relay {slowed.relay}",
+                "note",
+                f"{slowed.domain} asked us to slow down; next try"
+                f" {slowed.until:%H:%M} UTC. It said: {slowed.reply}",
+            )
 
 
 def txt_lookup(resolver: dns.resolver.Resolver | None = None) -> Lookup:

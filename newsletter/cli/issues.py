@@ -23,7 +23,7 @@ from newsletter.db import utcnow
 from newsletter.digests import compose, drafts, publish
 from newsletter.digests.status import status as figures_of
 from newsletter.errors import InkorgError, InvalidInput
-from newsletter.mail import mime
+from newsletter.mail import destinations, mime
 from newsletter.models import Issue, IssueState, Newsletter
 
 LISTED = 50
@@ -171,10 +171,16 @@ def status(place: Installation, issue_id: int, as_json: bool) -> None:
     with place.database.reading() as session:
         found = drafts.find(session, issue_id)
         figures = figures_of(session, found, now=utcnow())
+        slowed = destinations.describe(session, now=utcnow())
     if as_json:
         show_json(figures)
-    else:
-        click.echo(f"{figures['state']}: {following.in_words(figures)}")
+        return
+    click.echo(f"{figures['state']}: {following.in_words(figures)}")
+    if found.state is IssueState.SENDING:
+        for one in slowed:
+            click.echo(
+                f"{one.domain} asked us to slow down; next try {one.until:%H:%M} UTC."
+            )
 
 
 @issue.command(epilog=example("issue pause 12"))

@@ -20,6 +20,7 @@ from newsletter.cli.main import cli
 from newsletter.config import ROOT, Settings
 from newsletter.db import Database, utcnow
 from newsletter.errors import InkorgError
+from newsletter.mail import destinations
 from newsletter.models import (
     Delivery,
     DeliveryState,
@@ -288,6 +289,20 @@ def test_list_shows_issues(run: Run, newsletter: Newsletter) -> None:
     )
     (row,) = json.loads(run("issue", "list", "labbet", "--json").stdout)
     assert (row["id"], row["state"]) == (int(issue), "draft")
+
+
+def test_status_tells_who_asked_us_to_slow_down(
+    run: Run, newsletter: Newsletter, database: Database
+) -> None:
+    issue = drafted(run)
+    with database.transaction() as session:
+        said = {"gmail.com": "421 4.7.28 An unusual rate of mail"}
+        destinations.slow(session, "relay:25", said, now=utcnow())
+    words = "gmail.com asked us to slow down; next try "
+    assert words not in run("issue", "status", issue).stdout
+    run("issue", "send", issue)
+    assert words in run("issue", "status", issue).stdout
+    json.loads(run("issue", "status", issue, "--json").stdout)
 
 
 @pytest.mark.parametrize(

@@ -19,12 +19,12 @@ from sqlalchemy import select
 from newsletter import serving
 from newsletter.cli import doctor
 from newsletter.cli.main import cli
-from newsletter.config import ROOT, Relay, Settings
+from newsletter.config import ROOT, Relay, Settings, parse_relay
 from newsletter.db import Database, utcnow
 from newsletter.digests import drafts, publish
 from newsletter.errors import Conflict, InvalidInput, NotFound
 from newsletter.jobs import ran_since, tick
-from newsletter.mail import mime, outbox
+from newsletter.mail import destinations, limits, mime, outbox
 from newsletter.models import (
     Issue,
     IssueState,
@@ -129,6 +129,28 @@ def test_the_doctor_knows_a_password_that_the_relay_refuses() -> None:
         relay = Relay("127.0.0.1", server.port, user="anna", password="wrong")
         states = found(doctor.check_relay(relay))
     assert states == {f"relay {relay.name}": "wrong"}
+
+
+def test_the_doctor_tries_every_relay_and_tells_what_is_left_of_its_day(
+    run: Run, database: Database
+) -> None:
+    with SmtpServer() as server:
+        first = f"smtp://127.0.0.1:{server.port}?per_day=40"
+        relay = parse_relay(first)
+        with database.transaction() as session:
+            limits.take(session, relay, 30, now=utcnow())
+            said = {"gmail.com": "421 4.7.28 An unusual rate of mail"}
+            destinations.slow(session, relay.name, said, now=utcnow())
+        both = run("doctor", NEWSLETTER_SMTP_URL=f"{first} smtp://127.0.0.1:9")
+    for words in (
+        f"✓ relay {relay.name}: answers",
+        f"✓ relay {relay.name}, today: 10 of 40 mails left until midnight (UTC)",
+        f"· relay {relay.name}: gmail.com asked us to slow down; next try ",
+        " UTC. It said: 421 4.7.28 An unusual rate of mail",
+        "✗ relay 127.0.0.1:9: Connection refused",
+    ):
+        assert words in both.output
+    assert "127.0.0.1:9, today" not in both.output
 
 
 ZONE = {

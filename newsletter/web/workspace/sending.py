@@ -186,7 +186,8 @@ def _figures(newsletter: Newsletter, issue: Issue) -> dict[str, object]:
     session = db.session()
     now = relays.progress(session, issue.id, utcnow())
     under_way = issue.state in UNDER_WAY
-    limit = current_settings().relay.rate_per_second
+    rates = [relay.rate_per_second for relay in current_settings().relays]
+    limit = sum(rates) if all(rates) else 0.0
     words = rendering.words()
     return {
         "issue": issue,

@@ -637,6 +637,17 @@ class Destination(Base):
     updated_at: Mapped[Created]
 
 
+class RelayTrust(Base):
+    """What a relay offers and does not keep, so that it is not asked for again."""
+
+    __tablename__ = "relay_trust"
+
+    name: Mapped[str] = mapped_column(String(300), primary_key=True)
+    pipelining: Mapped[bool] = mapped_column(default=True)
+    chunking: Mapped[bool] = mapped_column(default=True)
+    learnt_at: Mapped[Created]
+
+
 class Worker(Base):
     """A process that is sending; its rate and when it was last seen."""
 

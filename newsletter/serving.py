@@ -143,7 +143,8 @@ async def _work(database: Database, settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     sender = Sender(database, settings)
-    log.info("work worker=%s relay=%s", sender.name, settings.relay.name)
+    relays = ",".join(relay.name for relay in settings.relays)
+    log.info("work worker=%s relays=%s", sender.name, relays)
     over = threading.Event()
     clocks = [
         threading.Thread(target=_clock, args=(database, settings, over), daemon=True)

@@ -102,9 +102,10 @@ async def _follow(place: Installation, issue_id: int) -> Figures:
 
 
 def _look(place: Installation, issue_id: int) -> tuple[Figures, bool]:
-    now = utcnow()
+    now, places = utcnow(), len(place.settings.relays)
     with place.database.reading() as session:
-        figures = status(session, drafts.find(session, issue_id), now=now)
+        issue = drafts.find(session, issue_id)
+        figures = status(session, issue, relay_count=places, now=now)
         alive = worker_is_alive(session, now)
     if figures["state"] == "sending" and not figures["queued"] + figures["deferred"]:
         with place.database.transaction() as session:

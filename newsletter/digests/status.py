@@ -12,7 +12,12 @@ from newsletter.models import Delivery, DeliveryState, Issue, Message
 
 
 def status(
-    session: Session, issue: Issue, *, words: Language | None = None, now: datetime
+    session: Session,
+    issue: Issue,
+    *,
+    words: Language | None = None,
+    relay_count: int = 1,
+    now: datetime,
 ) -> dict[str, Any]:
     """Return an issue's state and figures; keys are the contract's.
 
@@ -20,7 +25,7 @@ def status(
     later. `seconds_left` is null where it cannot be told. `waiting_reason` is English,
     or in `words`' language. `next_attempt_at` is when a deferred one is tried again.
     """
-    progress = relays.progress(session, issue.id, now)
+    progress = relays.progress(session, issue.id, now, relays=relay_count)
     counts = progress.counts
     waiting = progress.waiting_reason
     if words and progress.waiting:

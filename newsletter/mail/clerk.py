@@ -4,22 +4,25 @@ A turn writes the outcomes that have gathered, gives back what was not used, cla
 is needed next and looks after what time brings. Runs in a thread; knows no sockets.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from time import monotonic
 
 from sqlalchemy.orm import Session
 
-from newsletter.config import Settings
-from newsletter.db import Database
-from newsletter.mail import ledger, relays
+from newsletter.config import Relay, Settings
+from newsletter.db import Database, utcnow
+from newsletter.mail import clocks, destinations, ledger, limits, relays
 from newsletter.mail.desk import Words
+from newsletter.mail.exchange import Trust
 from newsletter.mail.ledger import Claim, Claimed, Outcome
 from newsletter.mail.relays import Health
 from newsletter.mail.replies import Verdict
 from newsletter.mail.shelf import RELOAD_SECONDS, Shelf
 from newsletter.models import DeliveryState
+
+SHORTEST_WAIT, LONGEST_WAIT = 0.05, 30.0  # seconds between asking a budget in vain
 
 
 @dataclass(slots=True)
@@ -34,6 +37,9 @@ class Turn:
     in_hand: Sequence[int] = ()
     rate_per_second: float = 0.0
     health: Sequence[Health] = ()
+    strikes: dict[str, dict[str, str]] = field(default_factory=dict)  # by relay
+    recovered: dict[str, set[str]] = field(default_factory=dict)
+    trust: dict[str, Trust] = field(default_factory=dict)
 
     @property
     def anything(self) -> bool:
@@ -45,6 +51,8 @@ class Turn:
             or self.singles
             or self.bulk
             or self.health
+            or self.strikes
+            or self.trust
         )
 
 
@@ -56,7 +64,35 @@ class Result:
     words: dict[int, Words] = field(default_factory=dict)  # by message
     more: bool = False  # where that came from
     workers: int = 0  # alive, counted when there were chores
+    slowed: dict[tuple[str, str], datetime] | None = None  # likewise
     since: float = 0.0  # when the claims were true
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """How many messages a relay could take."""
+
+    relay: Relay
+    wanted: int
+    single: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """How many it may take, and how long not to ask again."""
+
+    relay: str
+    count: int
+    wait_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Knowledge:
+    """What all workers have in common: the time, and what they know of relays."""
+
+    clock_offset: timedelta
+    trust: dict[str, Trust]
+    slowed: dict[tuple[str, str], datetime]
 
 
 class Clerk:
@@ -71,6 +107,7 @@ class Clerk:
         self.lease = lease
         self._shelf = Shelf(settings)
         self._locked: dict[int, float] = {}  # messages that cannot be signed; until
+        self._used: set[str] = set()  # relays that have had their day's mail
         self._first = 0  # the bulk message served last
         self._after: dict[int, int] = {}  # the last delivery claimed of each
 
@@ -89,10 +126,10 @@ class Clerk:
             result.since = monotonic()
             ledger.settle(session, self.worker, turn.outcomes, now=now)
             ledger.release(session, self.worker, turn.unused)
-            for health in turn.health:
-                relays.report(session, health, now=now)
+            self._note(session, turn, now)
             if turn.chores:
                 result.workers = self._do_chores(session, turn, now)
+                result.slowed = destinations.held(session, now=now)
             if turn.singles:
                 found = self._claim(session, turn.singles, now)
                 result.claims += found.claims
@@ -103,10 +140,58 @@ class Clerk:
             self._set_aside(session, result, now)
         return result
 
-    def sign_off(self) -> None:
-        """Say that the worker has stopped."""
+    def learn(self, names: Iterable[str], now: datetime) -> Knowledge:
+        """Return what is known when a worker begins, and from time to time."""
+        with self.database.reading() as session:
+            return Knowledge(
+                clocks.offset(session, now=utcnow()),
+                {name: relays.trust(session, name, now=now) for name in names},
+                destinations.held(session, now=now),
+            )
+
+    def ask(self, asks: Sequence[Ask], now: datetime) -> list[Grant]:
+        """Take from the budgets, in a short transaction: it locks their rows."""
+        grants = []
         with self.database.transaction() as session:
+            for asked in asks:
+                relay, single = asked.relay, asked.single
+                count = limits.take(
+                    session, relay, asked.wanted, now=now, single=single
+                )
+                wait = 0.0
+                if not count and not single:
+                    wait = self._used_up(session, relay, now)
+                elif relay.name in self._used:
+                    self._used.discard(relay.name)
+                    relays.report(session, Health(relay.name), now=now)
+                grants.append(Grant(relay.name, count, wait))
+        return grants
+
+    def sign_off(self, unused: Sequence[Ask], now: datetime) -> None:
+        """Say that the worker has stopped, and give back what it was granted."""
+        with self.database.transaction() as session:
+            for back in unused:
+                limits.give_back(session, back.relay, back.wanted, now=now)
             relays.sign_off(session, self.worker)
+
+    def _used_up(self, session: Session, relay: Relay, now: datetime) -> float:
+        """Return how long a relay has nothing to give; say so if it is for the day."""
+        if reason := limits.used_up(session, relay, now=now):
+            self._used.add(relay.name)
+            relays.report(session, Health(relay.name, reason), now=now)
+        wait = limits.seconds_until(session, relay, now=now)
+        return min(max(wait, SHORTEST_WAIT), LONGEST_WAIT)
+
+    def _note(self, session: Session, turn: Turn, now: datetime) -> None:
+        """Write down what was learnt about relays and providers."""
+        for health in turn.health:
+            relays.report(session, health, now=now)
+        for name, replies in turn.strikes.items():
+            destinations.slow(session, name, replies, now=now)
+        for name, providers in turn.recovered.items():
+            destinations.recover(session, name, providers, now=now)
+        for name, trust in turn.trust.items():
+            relays.remember(session, name, trust, now=now)
 
     def _do_chores(self, session: Session, turn: Turn, now: datetime) -> int:
         ledger.renew(session, self.worker, turn.in_hand, now=now, lease=self.lease)

@@ -13,6 +13,7 @@ from typing import Protocol
 from newsletter.errors import N_, InvalidInput, RelayError
 from newsletter.mail import replies
 from newsletter.mail.desk import Errand
+from newsletter.mail.dispatch import Dispatch
 from newsletter.mail.exchange import CLOSING, Answer, Broken, Mail
 from newsletter.mail.ledger import SINGLE, Claim, Outcome
 from newsletter.mail.replies import Blame, Brake, Phase, Ruling, Then, Verdict
@@ -31,13 +32,11 @@ _SENT = DeliveryState.SENT
 class Office(Protocol):
     """What a courier needs from the worker it belongs to."""
 
+    dispatch: Dispatch
     lost: dict[int, int]  # connections that a delivery has lost
 
     def now(self) -> datetime:
         """Return the time."""
-
-    def next_errand(self, route: Route) -> Errand | None:
-        """Hand out the next errand for a relay."""
 
     def settle(self, outcome: Outcome) -> None:
         """Note what became of an errand."""
@@ -151,7 +150,7 @@ class Courier:
     def next_mail(self) -> Mail | None:
         """Take the next errand and make it ready."""
         while self._begun < MESSAGES_PER_CONNECTION:
-            errand = self.office.next_errand(self.route)
+            errand = self.office.dispatch.next_errand(self.route)
             if errand is None:
                 break
             if mail := self._prepared(errand):
@@ -166,14 +165,13 @@ class Courier:
 
     def delivered(self, mail: Mail, line: bytes) -> None:
         """Settle what the relay has taken."""
-        errand = self._ended(mail)
+        errand = self._ended(mail, sent=True)
         claim, reply = errand.claim, line[: replies.TEXT_LIMIT].decode(errors="replace")
         self.office.settle(Outcome(claim.id, claim.message_id, _SENT, reply))
         route = self.route
         route.took(monotonic() - errand.begun)
-        if route.refusals or route.access.failures:
-            route.refusals = 0
-            route.access.works()
+        if route.refusals or route.access.failures or route.throttled:
+            self._all_well()
 
     def answered(self, mail: Mail, answer: Answer) -> None:
         """Settle, unless the answer is about the relay and not about the message."""
@@ -185,6 +183,8 @@ class Courier:
         if answer.reply.code == CLOSING:
             if first:
                 access.refused(_refused(answer), connected=True)
+            elif _asks_to_slow_down(answer):
+                self._slow(errand, answer)
             self._lose(errand, str(answer.reply))
         elif ruling.verdict is Verdict.RELAY_TROUBLE and answer.phase is Phase.MAIL:
             access.trouble(_refused(answer))
@@ -195,7 +195,7 @@ class Courier:
             self.office.settle(
                 outcome_of(errand.claim, answer, ruling, now=now, patient=patient)
             )
-            self._brake(ruling.brake, answer)
+            self._brake(ruling.brake, errand, answer)
 
     def broken(self, mail: Mail, broken: Broken) -> None:
         """Account for an errand that was cut off: not sent, or nobody knows."""
@@ -218,8 +218,10 @@ class Courier:
         else:
             self.route.idle[self] = None
 
-    def _ended(self, mail: Mail) -> Errand:
-        return self.errands.pop(mail)
+    def _ended(self, mail: Mail, *, sent: bool = False) -> Errand:
+        errand = self.errands.pop(mail)
+        self.office.dispatch.ended(self.route, errand, sent=sent)
+        return errand
 
     def _prepared(self, errand: Errand) -> Mail | None:
         """Make an errand ready for the wire, or account for one that cannot be sent."""
@@ -253,16 +255,27 @@ class Courier:
         claim = errand.claim
         self.office.settle(Outcome(claim.id, claim.message_id, state, reply, reason))
 
-    def _brake(self, brake: Brake, answer: Answer) -> None:
-        """Stop for a while when one message after the other meets the same wall."""
+    def _brake(self, brake: Brake, errand: Errand, answer: Answer) -> None:
+        """Slow down or stop for a while; a wall is what several meet in a row."""
         route = self.route
-        if brake is not Brake.STOP:
-            route.refusals = 0
-            route.access.works()
-            return
-        route.refusals += 1
-        if route.refusals >= REFUSALS_AT_MOST:
-            route.access.trouble(_refused(answer))
+        if brake is Brake.SLOW:
+            self._slow(errand, answer)
+        elif brake is not Brake.STOP:
+            self._all_well()
+        else:
+            route.refusals += 1
+            if route.refusals >= REFUSALS_AT_MOST:
+                route.access.trouble(_refused(answer))
+
+    def _slow(self, errand: Errand, answer: Answer) -> None:
+        reply, address = str(answer.reply), errand.claim.address
+        if not self.office.dispatch.slow(self.route, address, reply):
+            self.route.access.trouble(_refused(answer))
+
+    def _all_well(self) -> None:
+        self.route.refusals = 0
+        self.route.throttled.clear()
+        self.route.access.works()
 
     def _lose(self, errand: Errand, reason: str) -> None:
         """Give it back; one that loses every connection has to wait."""
@@ -284,3 +297,9 @@ class Courier:
 
 def _refused(answer: Answer) -> RelayError:
     return RelayError(N_("The relay says: %(reply)s"), reply=str(answer.reply))
+
+
+def _asks_to_slow_down(answer: Answer) -> bool:
+    """Tell whether a 421 is about the recipient's provider and not the relay."""
+    late = answer.phase in {Phase.RCPT, Phase.DOT}
+    return late and answer.reply.enhanced[:4] in {"", "4.7."}

@@ -35,7 +35,7 @@ class Words:
 class Errand:
     """A claim with the words it carries, and when it was claimed and begun."""
 
-    __slots__ = ("begun", "claim", "ready", "since", "words")
+    __slots__ = ("begun", "claim", "provider", "ready", "since", "words")
 
     def __init__(self, claim: Claim, words: Words, since: float) -> None:
         """Begin nothing yet."""
@@ -43,6 +43,7 @@ class Errand:
         self.words = words
         self.since = since
         self.begun = 0.0
+        self.provider = ""  # of the address, where it is counted
         self.ready: tuple[bytes, tuple[bytes, ...]] | None = None  # signed ahead
 
     def sign(self, at: datetime) -> tuple[bytes, tuple[bytes, ...]]:

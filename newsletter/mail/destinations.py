@@ -213,6 +213,11 @@ class Concurrency:
         if self.per_domain:
             self._most = max(1, self.per_domain // max(workers, 1))
 
+    @property
+    def watchful(self) -> bool:
+        """Tell whether any group is limited: only then need they be counted."""
+        return bool(self.per_domain or self._learned)
+
     def limit(self, group: str) -> int | None:
         """Return how many may be under way at once; None: any number."""
         learned = self._learned.get(group)

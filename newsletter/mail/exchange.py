@@ -40,6 +40,16 @@ class Manner(enum.Enum):
     CHUNKED = "chunked"
 
 
+@dataclass(slots=True)
+class Trust:
+    """What a relay has shown to do with what it offers; its connections share it."""
+
+    pipelining: bool = True
+    chunking: bool = True
+    proven: bool = False  # what was written ahead has been understood
+    changed: bool = False  # and is not written down yet
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """The reply that decided about a message, and where it came."""

@@ -77,9 +77,9 @@ def take(
 ) -> int:
     """Grant up to `wanted` messages and return how many.
 
-    Bulk leaves a fiftieth of the day's limit to single mails. No statement where the
-    relay has no limits, else one, which locks the relay's row to the transaction's end:
-    keep that short.
+    Bulk leaves a fiftieth of the day's limit to single mails, which may also draw on
+    two seconds to come. No statement where the relay has no limits, else one, which
+    locks the relay's row to the transaction's end: keep that short.
     """
     if wanted <= 0 or not is_limited(relay):
         return max(wanted, 0)
@@ -176,6 +176,7 @@ def _values(relay: Relay, now: datetime, *, single: bool = False) -> dict[str, A
         values[f"{name}_limit"] = NO_LIMIT if limit is None else limit
     return values | {
         "relay": relay.name,
+        "ahead": max(2 * relay.rate_per_second, 5.0) if single else 0.0,
         "now": now.timestamp(),
         "rate": relay.rate_per_second or float(NO_LIMIT),
         "burst": burst(relay) if relay.rate_per_second else float(NO_LIMIT),
@@ -227,7 +228,8 @@ class _Reckoning:
             else_=_number("today_limit"),
         )
         self.since_midnight = moment - self.day * DAY_SECONDS
-        whole = _whole(self.credit, postgresql=postgresql)
+        may_go = most(self.credit + bindparam("ahead", type_=Float), 0.0)
+        whole = _whole(may_go, postgresql=postgresql)
         free = most(self.limit - self.used, 0)
         self.granted = self.least(_number("wanted"), whole, free)
 

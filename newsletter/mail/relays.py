@@ -9,12 +9,15 @@ from sqlalchemy.orm import Session
 
 from newsletter.errors import N_, RelayError
 from newsletter.mail import ledger
+from newsletter.mail.exchange import Trust
 from newsletter.mail.ledger import Counts
-from newsletter.models import Message, MessageState, RelayHealth, Worker
+from newsletter.models import Message, MessageState, RelayHealth, RelayTrust, Worker
 
 ALIVE = timedelta(seconds=30)  # a worker not seen for longer is not sending
 FORGOTTEN = timedelta(hours=1)  # nor worth a row any more
 LONGEST_WAIT_SECONDS = 60
+UNSIGNED = "dkim:"  # in the name's place: a newsletter whose mail cannot be signed
+DOUBTED = timedelta(days=7)  # a relay that does not keep what it offers
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,22 @@ class Health:
     failures: int = 0
 
 
+def trust(session: Session, name: str, *, now: datetime) -> Trust:
+    """Return what is known of a relay; what it did badly is forgotten after a while."""
+    row = session.get(RelayTrust, name)
+    if row is None or row.learnt_at < now - DOUBTED:
+        return Trust()
+    return Trust(pipelining=row.pipelining, chunking=row.chunking)
+
+
+def remember(session: Session, name: str, trust: Trust, *, now: datetime) -> None:
+    """Write down what a relay does not keep, for all workers and after a restart."""
+    row = session.get(RelayTrust, name) or RelayTrust(name=name)
+    row.pipelining, row.chunking = trust.pipelining, trust.chunking
+    row.learnt_at = now
+    session.add(row)
+
+
 def back_off_seconds(failures: int) -> float:
     """Return how long to leave a relay alone after so many failures in a row."""
     return float(min(2.0 ** max(failures - 1, 0), LONGEST_WAIT_SECONDS))
@@ -60,17 +79,22 @@ def report(session: Session, health: Health, *, now: datetime) -> None:
     session.add(row)
 
 
-def trouble(session: Session, *, now: datetime) -> RelayError | None:
-    """Return why a relay is not being used just now, if that is so."""
-    health = session.scalar(
+def trouble(session: Session, *, now: datetime, relays: int = 1) -> RelayError | None:
+    """Return why no mail leaves just now, if that is so.
+
+    Where one of several `relays` has trouble, the others carry its mail.
+    """
+    rows = session.scalars(
         select(RelayHealth)
         .where(RelayHealth.updated_at > now - ALIVE - timedelta(minutes=2))
         .order_by(RelayHealth.updated_at.desc())
-        .limit(1)
-    )
-    if health is None:
+    ).all()
+    unsigned = [row for row in rows if row.name.startswith(UNSIGNED)]
+    if len(rows) - len(unsigned) < relays:
+        rows = unsigned
+    if not rows:
         return None
-    found = json.loads(health.reason)
+    found = json.loads(rows[0].reason)
     return RelayError(found["message"], **found["values"])
 
 
@@ -106,7 +130,9 @@ def rate(session: Session, *, now: datetime) -> float:
     return round(found or 0.0, 1)
 
 
-def progress(session: Session, issue_id: int, now: datetime) -> Progress:
+def progress(
+    session: Session, issue_id: int, now: datetime, *, relays: int = 1
+) -> Progress:
     """Return how far an issue has come."""
     counts = ledger.counts(session, issue_id=issue_id)
     speed = rate(session, now=now)
@@ -117,14 +143,14 @@ def progress(session: Session, issue_id: int, now: datetime) -> Progress:
         counts=counts,
         rate_per_second=speed,
         seconds_left=seconds if speed or not counts.left else None,
-        waiting=_waiting(session, now) if moving else None,
+        waiting=_waiting(session, now, relays) if moving else None,
     )
 
 
-def _waiting(session: Session, now: datetime) -> RelayError | None:
+def _waiting(session: Session, now: datetime, relays: int) -> RelayError | None:
     if not live_workers(session, now=now):
         return RelayError(N_("Nothing is sending. Start a worker: `work`."))
-    return trouble(session, now=now)
+    return trouble(session, now=now, relays=relays)
 
 
 def _open(session: Session, issue_id: int) -> bool:

@@ -6,14 +6,17 @@ from time import monotonic
 from typing import Protocol
 
 from newsletter.config import Relay
+from newsletter.mail import limits
 from newsletter.mail.access import Access
 from newsletter.mail.desk import Pace, Speed
+from newsletter.mail.destinations import Concurrency
+from newsletter.mail.exchange import Trust
 from newsletter.mail.relays import Health
-from newsletter.mail.smtp import Trust
 
 AHEAD_SECONDS = 0.25  # of work claimed before it can be begun
 AHEAD_AT_MOST = 2_000
 QUICK_SECONDS = 0.5  # a relay that takes longer keeps a courier free
+SOON_SECONDS = 15.0
 IDLE_SECONDS = 20.0  # then a connection is closed
 
 
@@ -30,26 +33,50 @@ class Idler(Protocol):
 
 
 class Route:
-    """A relay's connections, pace and health."""
+    """A relay's connections, pace, budget and health."""
 
     def __init__(self, relay: Relay, on_news: Callable[[], None]) -> None:
         """Start with nobody connected."""
         self.relay = relay
+        self.name = relay.name
         self.access = Access(relay, monotonic, on_news)
         self.pace = Pace(relay.rate_per_second, monotonic)
         self.speed = Speed(monotonic)
         self.trust = Trust()
+        self.concurrency = Concurrency(relay.per_domain, relay.connections)
         self.latency = 0.0  # seconds a message takes, lately; 0: not known yet
         self.refusals = 0  # of the sender, in a row
+        self.throttled: set[str] = set()  # providers, since the last success
+        self.recovered: set[str] = set()  # providers that take mail again
         self.answered = 0  # messages, since `measure`
         self.connected = 0  # couriers with a connection
         self.idle: dict[Idler, None] = {}  # of these, with nothing to carry
+        self.limited = limits.is_limited(relay)
+        self.credit = 0  # messages granted and not begun
+        self.dry_until = 0.0  # nothing more is granted before
         self._alarm: asyncio.TimerHandle | None = None
 
     @property
     def busy(self) -> int:
         """Return how many couriers carry something."""
         return self.connected - len(self.idle)
+
+    @property
+    def has_credit(self) -> bool:
+        """Tell whether the budget lets a message begin."""
+        return not self.limited or self.credit > 0
+
+    @property
+    def spent(self) -> bool:
+        """Tell whether the budget gives nothing for a good while."""
+        return not self.has_credit and self.dry_until - monotonic() > SOON_SECONDS
+
+    @property
+    def usable(self) -> bool:
+        """Tell whether mail can go this way now."""
+        if self.access.held:
+            return False
+        return self.has_credit or monotonic() >= self.dry_until
 
     @property
     def is_quick(self) -> bool:
@@ -61,13 +88,13 @@ class Route:
         access = self.access
         if not (access.news or access.recovered):
             return None
-        health = Health(self.relay.name, access.news, access.failures)
+        health = Health(self.name, access.news, access.failures)
         access.news, access.recovered = None, False
         return health
 
     def tell_again(self, health: Health) -> None:
         """Take back what could not be written down."""
-        if health.relay == self.relay.name:
+        if health.relay == self.name:
             self.access.news = self.access.news or health.trouble
             self.access.recovered = self.access.recovered or not health.trouble
 
@@ -96,9 +123,15 @@ class Route:
         most = self.relay.connections
         return self.busy < most - 1 or most == 1 or self.latency < QUICK_SECONDS
 
+    def spend(self) -> None:
+        """Count a message that begins."""
+        self.pace.spend()
+        if self.limited:
+            self.credit -= 1
+
     def appetite(self) -> tuple[int, float]:
         """Return how many messages could begin now, and how many more soon."""
-        if self.access.held:
+        if not self.usable:
             return 0, 0.0
         idle = len(self.idle) if self.takes_bulk() else 0
         ahead = min(self.speed.now() * AHEAD_SECONDS, AHEAD_AT_MOST)
@@ -110,6 +143,17 @@ class Route:
             ahead = min(ahead, rate * AHEAD_SECONDS)
             idle = min(idle, 1 + int(rate * AHEAD_SECONDS))
         return idle, ahead
+
+    def granted(self, count: int, wait_seconds: float) -> None:
+        """Take what the budget gives; without any, wait before asking again."""
+        self.credit += count
+        if wait_seconds:
+            self.dry_until = monotonic() + wait_seconds
+
+    def refund(self) -> int:
+        """Return what was granted and is not needed."""
+        unused, self.credit = max(self.credit, 0), min(self.credit, 0)
+        return unused
 
     def wake(self, there_is_work: Callable[[], bool]) -> None:
         """Let idle couriers look for something to carry, while there is any."""

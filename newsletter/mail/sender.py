@@ -17,7 +17,7 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -30,9 +30,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from newsletter.config import Settings
 from newsletter.db import Database, utcnow
 from newsletter.mail import ledger
-from newsletter.mail.clerk import Clerk, Result, Turn
+from newsletter.mail.clerk import Ask, Clerk, Result, Turn
 from newsletter.mail.couriers import Courier
-from newsletter.mail.desk import Desk, Errand
+from newsletter.mail.desk import Errand
+from newsletter.mail.dispatch import Dispatch
 from newsletter.mail.ledger import Outcome
 from newsletter.mail.route import Route
 from newsletter.mail.signing import Signers
@@ -45,6 +46,8 @@ LOOK_SECONDS = 0.25  # between looks for work when there is none
 SINGLES_AT_ONCE = 50
 SINGLES_SECONDS = 0.1
 CHORES_SECONDS = 2.0
+LEARN_SECONDS = 60.0
+CLOCKS_AGREE = timedelta(seconds=1)
 DRAIN_SECONDS = 8.0  # for what is on the wire when told to stop
 
 T = TypeVar("T")
@@ -66,18 +69,22 @@ class Sender:
         """Prepare; nothing happens before `run`."""
         host, token = socket.gethostname()[:40], secrets.token_hex(3)
         self.name = name or f"{host}-{os.getpid()}-{token}"
-        self.now = now
         self.lost: dict[int, int] = {}
         self.delivered = 0
-        self.desk = Desk(monotonic)
-        self.routes = [Route(relay, self._held) for relay in (settings.relay,)]
+        self.routes = [Route(relay, self._held) for relay in settings.relays]
+        self.dispatch = Dispatch(
+            self.routes, now=self.now, settle=self.settle, on_want=self._ring
+        )
+        self.desk = self.dispatch.desk
+        self._clock = now
+        self._clock_offset = timedelta()
         self._ehlo_name = settings.ehlo_name
         self._deadlines = deadlines or Deadlines()
         self._clerk = Clerk(database, settings, worker=self.name, lease=lease)
-        self._signers = Signers(self._lay_down)
+        self._signers = Signers(self.dispatch.lay_down)
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="ledger")
         self._couriers: list[Courier] = []
-        self._chores_at = self._look_at = self._singles_at = 0.0
+        self._chores_at = self._look_at = self._singles_at = self._learn_at = 0.0
         self._dry = True  # nothing was left to claim
         self._gone = False  # every courier has left
         self._last_try = 0.0  # to write, when told to stop
@@ -98,23 +105,9 @@ class Sender:
 
     # What couriers call.
 
-    def next_errand(self, route: Route) -> Errand | None:
-        """Hand out the next errand that is fresh and may go now."""
-        desk, pace = self.desk, route.pace
-        if desk.closed or route.access.held:
-            return None
-        desk.drop_stale()
-        if desk.singles and pace.single_may_go():
-            pace.spend()
-            return desk.singles.popleft()
-        if desk.bulk and route.takes_bulk():
-            if not (wait := pace.wait_seconds()):
-                pace.spend()
-                return desk.bulk.popleft()
-            route.wake_later(wait, self._there_is_work)
-        if not desk.bulk:
-            self._ring()
-        return None
+    def now(self) -> datetime:
+        """Return the time, which is the database's where this host's is another."""
+        return self._clock() + self._clock_offset
 
     def settle(self, outcome: Outcome) -> None:
         """Hand in what became of an errand."""
@@ -137,6 +130,7 @@ class Sender:
             for route in self.routes
             for _ in range(route.relay.connections)
         ]
+        await self._learn()
         tasks = {asyncio.create_task(courier.run()) for courier in self._couriers}
         books = asyncio.create_task(self._keep_books(until_idle=until_idle))
         stopped = asyncio.create_task(stop.wait())
@@ -164,7 +158,8 @@ class Sender:
         self._ring()
         try:
             await books
-            await self._in_thread(self._clerk.sign_off)
+            unused = [Ask(route.relay, route.refund()) for route in self.routes]
+            await self._in_thread(self._clerk.sign_off, unused, self.now())
         finally:
             self._threads.shutdown(wait=False)
         for end in ends:
@@ -181,12 +176,28 @@ class Sender:
 
     def _held(self) -> None:
         """Put everything back where no relay can be used."""
-        if all(route.access.held for route in self.routes):
+        if self.dispatch.all_held:
             self.desk.clear()
         self._ring()
 
-    def _there_is_work(self) -> bool:
-        return len(self.desk) > 0
+    async def _learn(self) -> None:
+        """Take over what all workers have in common."""
+        self._learn_at = monotonic() + LEARN_SECONDS
+        names = [route.name for route in self.routes]
+        try:
+            known = await self._in_thread(self._clerk.learn, names, self.now())
+        except SQLAlchemyError as error:
+            log.error("ledger: %s", error)
+            return
+        if abs(known.clock_offset) > CLOCKS_AGREE:
+            if not self._clock_offset:
+                log.warning("clock offset=%.1fs", known.clock_offset.total_seconds())
+            self._clock_offset = known.clock_offset
+        for route in self.routes:
+            trust = known.trust[route.name]
+            route.trust.pipelining &= trust.pipelining
+            route.trust.chunking &= trust.chunking
+        self.dispatch.refresh(known.slowed)
 
     # The ledger.
 
@@ -214,13 +225,19 @@ class Sender:
             unused=self.desk.stale,
             chores=now >= self._chores_at,
             health=[h for route in self.routes if (h := route.health())],
+            strikes=self.dispatch.strikes,
+            recovered={r.name: r.recovered for r in self.routes if r.recovered},
+            trust={r.name: r.trust for r in self.routes if r.trust.changed},
         )
-        if not (self.desk.closed or self._dry or self._all_held()):
+        if not (self.desk.closed or self._dry or self.dispatch.all_held):
             turn.bulk = self._bulk_needed()
             turn.singles = self._singles_needed(now)
         if not turn.anything:
             return None
         self._outcomes, self.desk.stale = [], []
+        self.dispatch.strikes = {}
+        for route in self.routes:
+            route.recovered, route.trust.changed = set(), False
         if turn.chores:
             speed = self._speed()
             self._chores_at = now + CHORES_SECONDS * (5 if speed < 0.1 else 1)
@@ -232,9 +249,6 @@ class Sender:
         errands = [e for courier in self._couriers for e in courier.errands.values()]
         errands += self._signers.waiting
         return [*self.desk.ids(), *(errand.claim.id for errand in errands)]
-
-    def _all_held(self) -> bool:
-        return all(route.access.held for route in self.routes)
 
     def _speed(self) -> float:
         return sum(route.speed.now() for route in self.routes)
@@ -258,7 +272,9 @@ class Sender:
 
     async def _take(self, turn: Turn) -> None:
         try:
+            await self._ask_for(turn)
             result = await self._in_thread(self._clerk.write, turn, self.now())
+            await self._ask_for_singles(result)
         except SQLAlchemyError as error:
             log.error("ledger: %s", error)
             self._put_back(turn)
@@ -266,26 +282,50 @@ class Sender:
                 raise
             await self.routes[0].access.pause(1.0)
             return
+        if turn.chores and monotonic() >= self._learn_at:
+            await self._learn()
         if turn.singles or turn.bulk:
             self._dry = not result.more and (self._dry or turn.bulk > 0)
         self._hand_out(result)
 
+    async def _ask_for(self, turn: Turn) -> None:
+        """Claim no more than the relays' budgets give."""
+        limited = [route for route in self.routes if route.limited and route.usable]
+        if not (turn.bulk and limited):
+            return
+        asks = []
+        for route in limited:
+            if (wanted := int(sum(route.appetite())) - route.credit) > 0:
+                asks.append(Ask(route.relay, wanted))
+        await self._ask(asks)
+        if all(route.limited or not route.usable for route in self.routes):
+            room = sum(max(route.credit, 0) for route in limited) - len(self.desk)
+            turn.bulk = max(0, min(turn.bulk, room))
+
+    async def _ask_for_singles(self, result: Result) -> None:
+        singles = sum(claim.lane == ledger.SINGLE for claim in result.claims)
+        usable = [r for r in self.routes if not r.access.held and not r.has_credit]
+        if singles and usable and not any(r.has_credit for r in self.routes):
+            await self._ask([Ask(usable[0].relay, singles, single=True)])
+
+    async def _ask(self, asks: list[Ask]) -> None:
+        if not asks:
+            return
+        by_name = {route.name: route for route in self.routes}
+        for grant in await self._in_thread(self._clerk.ask, asks, self.now()):
+            by_name[grant.relay].granted(grant.count, grant.wait_seconds)
+
     def _hand_out(self, result: Result) -> None:
         for route in self.routes:
             if result.workers:
-                route.pace.rate = route.relay.rate_per_second / result.workers
+                route.concurrency.share(result.workers)
             if result.more:
                 route.access.want(route.relay.connections)
+        if result.slowed is not None:
+            self.dispatch.refresh(result.slowed)
         words, since = result.words, result.since
         errands = [Errand(c, words[c.message_id], since) for c in result.claims]
-        self._lay_down(self._signers.take(errands, self.now()))
-
-    def _lay_down(self, errands: Sequence[Errand]) -> None:
-        self.desk.put(errands)
-        if self.desk.closed or self._all_held():
-            self.desk.clear()
-        for route in self.routes:
-            route.wake(self._there_is_work)
+        self.dispatch.lay_down(self._signers.take(errands, self.now()))
 
     def _put_back(self, turn: Turn) -> None:
         self._outcomes = turn.outcomes + self._outcomes
@@ -293,6 +333,11 @@ class Sender:
         for health in turn.health:
             for route in self.routes:
                 route.tell_again(health)
+        for name, replies in turn.strikes.items():
+            self.dispatch.strikes.setdefault(name, {}).update(replies)
+        for route in self.routes:
+            route.recovered |= turn.recovered.get(route.name, set())
+            route.trust.changed |= route.name in turn.trust
 
     async def _wait_or_look(self) -> None:
         with suppress(TimeoutError):
@@ -324,8 +369,8 @@ class Sender:
         busy = any(route.busy for route in self.routes)
         if busy or len(self.desk) or self._signers.waiting:
             return False
-        failing = all(route.access.failures for route in self.routes)
-        return failing or await self._look() == 0
+        no_way = all(route.access.failures or route.spent for route in self.routes)
+        return no_way or await self._look() == 0
 
     def _ring(self) -> None:
         """Say that there is news for the ledger."""

@@ -84,7 +84,7 @@ class Shelf:
         self, session: Session, newsletter_id: int | None, now: datetime
     ) -> list[Key] | None:
         """Return what signs a newsletter's mail; None where a key cannot be opened."""
-        name = f"dkim:{newsletter_id}"
+        name = f"{relays.UNSIGNED}{newsletter_id}"
         try:
             keys = keyring.keys_of(session, self._settings, newsletter_id)
         except ConfigError as error:

@@ -21,7 +21,15 @@ from typing import cast
 
 from newsletter.config import Relay
 from newsletter.errors import N_, RelayError
-from newsletter.mail.exchange import Broken, Carrier, Doubtful, Exchange, Mail, Manner
+from newsletter.mail.exchange import (
+    Broken,
+    Carrier,
+    Doubtful,
+    Exchange,
+    Mail,
+    Manner,
+    Trust,
+)
 from newsletter.mail.replies import Phase, Reply, parse_reply
 
 LINE_LIMIT = 65_536  # octets of an unfinished reply; RFC 5321 asks for 512
@@ -56,28 +64,13 @@ class Deadlines:
         return min(SLOWEST_PULSE, shortest / 4)
 
 
-@dataclass(slots=True)
-class Trust:
-    """What a relay has shown to do with what it offers; its connections share it."""
-
-    pipelining: bool = True
-    chunking: bool = True
-    proven: bool = False  # what was written ahead has been understood
-
-    def manner(self, extensions: Mapping[str, str]) -> Manner:
-        """Choose how to speak to it."""
-        if not (self.pipelining and "PIPELINING" in extensions):
-            return Manner.ONE_AT_A_TIME
-        if self.chunking and "CHUNKING" in extensions:
-            return Manner.CHUNKED
-        return Manner.PIPELINED
-
-    def disappointed(self, manner: Manner) -> None:
-        """Do without what it offers and does not keep."""
-        if manner is Manner.CHUNKED:
-            self.chunking = False
-        else:
-            self.pipelining = False
+def manner_for(trust: Trust, extensions: Mapping[str, str]) -> Manner:
+    """Choose how to speak to a relay: by what it offers and is known to keep."""
+    if not (trust.pipelining and "PIPELINING" in extensions):
+        return Manner.ONE_AT_A_TIME
+    if trust.chunking and "CHUNKING" in extensions:
+        return Manner.CHUNKED
+    return Manner.PIPELINED
 
 
 class Unsendable(Exception):
@@ -192,7 +185,7 @@ class Connection(asyncio.Protocol):
         """
         if self.closed or self._transport is None:
             return
-        manner = self.trust.manner(self.extensions)
+        manner = manner_for(self.trust, self.extensions)
         self.exchange = Exchange(
             carrier, self._transport.writelines, manner, proven=self.trust.proven
         )
@@ -417,7 +410,7 @@ class Connection(asyncio.Protocol):
             exchange.reply(line, before)
         except Doubtful as doubt:
             if exchange.misunderstood:
-                self.trust.disappointed(exchange.manner)
+                self._doubt(exchange.manner)
             self._give_up(str(doubt))
             return
         if exchange.leaving or exchange.misunderstood:
@@ -428,7 +421,7 @@ class Connection(asyncio.Protocol):
     def _notice(self, exchange: Exchange, line: bytes, before: list[bytes]) -> None:
         """See what a reply says about the relay: 421, or a chunk not understood."""
         if exchange.misunderstood:
-            self.trust.disappointed(Manner.CHUNKED)
+            self._doubt(Manner.CHUNKED)
         if not exchange.leaving:
             return
         self._last_words = str(parse_reply(line, before))
@@ -436,6 +429,16 @@ class Connection(asyncio.Protocol):
             self.abort()
         else:  # hear what it answers still
             self._loop.call_later(self.deadlines.farewell, self.abort)
+
+    def _doubt(self, manner: Manner) -> None:
+        """Do without what the relay offers and does not keep."""
+        trust = self.trust
+        if manner is Manner.CHUNKED:
+            trust.changed |= trust.chunking
+            trust.chunking = False
+        else:
+            trust.changed |= trust.pipelining
+            trust.pipelining = False
 
     def _answer(self, reply: Reply) -> None:
         if self._waiting:
@@ -458,7 +461,7 @@ class Connection(asyncio.Protocol):
             seconds = self.deadlines.group
         if self._loop.time() - self._heard >= seconds:
             if suspicious:
-                self.trust.disappointed(exchange.manner)
+                self._doubt(exchange.manner)
             self._expire(seconds)
 
     def _expire(self, seconds: float) -> None:

@@ -14,7 +14,7 @@ from newsletter.errors import Forbidden, InkorgError
 from newsletter.models import Editor, Issue, IssueState, Newsletter, Role
 from newsletter.subscribers import directory
 from newsletter.web import rendering
-from newsletter.web.security import status_of
+from newsletter.web.security import current_settings, status_of
 from newsletter.web.workspace import attention, charts, issue_form
 from newsletter.web.workspace.access import (
     needs,
@@ -143,7 +143,7 @@ def _next(newsletter: Newsletter) -> dict[str, object]:
 
 
 def _under_way(newsletter: Newsletter, now: datetime) -> list[dict[str, object]]:
-    session = db.session()
+    session, places = db.session(), len(current_settings().relays)
     query = (
         select(Issue)
         .where(Issue.newsletter_id == newsletter.id, Issue.state.in_(UNDER_WAY))
@@ -153,7 +153,7 @@ def _under_way(newsletter: Newsletter, now: datetime) -> list[dict[str, object]]
         {
             "issue": issue,
             "subject": issue_form.subject_of(issue, newsletter),
-            **status.status(session, issue, now=now),
+            **status.status(session, issue, relay_count=places, now=now),
         }
         for issue in session.scalars(query)
     ]

@@ -184,9 +184,10 @@ def follow_page(newsletter: Newsletter, issue: Issue) -> str:
 def _figures(newsletter: Newsletter, issue: Issue) -> dict[str, object]:
     """Return how far an issue has come, from the ledger."""
     session = db.session()
-    now = relays.progress(session, issue.id, utcnow())
+    places = current_settings().relays
+    now = relays.progress(session, issue.id, utcnow(), relays=len(places))
     under_way = issue.state in UNDER_WAY
-    rates = [relay.rate_per_second for relay in current_settings().relays]
+    rates = [relay.rate_per_second for relay in places]
     limit = sum(rates) if all(rates) else 0.0
     words = rendering.words()
     return {

@@ -1,0 +1,190 @@
+"""Which errand goes over which relay now: lanes, pace, weights, providers. No database.
+
+Single mails go first. Where a provider has asked one relay to slow down, what is for it
+waits until then, or goes over another.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime, timedelta
+from time import monotonic
+
+from newsletter.mail.desk import Desk, Errand
+from newsletter.mail.destinations import HOLD_MINUTES, group_of
+from newsletter.mail.ledger import Outcome
+from newsletter.mail.replies import Verdict
+from newsletter.mail.route import Route
+from newsletter.mail.routing import Router
+from newsletter.models import DeliveryState
+
+SEARCHED = 200  # errands looked at for one that may go now
+PROVIDERS_AT_ONCE = 3  # that slow us down, one after the other: then it is the relay
+
+
+class Dispatch:
+    """Hands errands from the desk to couriers."""
+
+    def __init__(
+        self,
+        routes: Iterable[Route],
+        *,
+        now: Callable[[], datetime],
+        settle: Callable[[Outcome], None],
+        on_want: Callable[[], None],
+    ) -> None:
+        """Start with an empty desk; `on_want` is called when it runs out."""
+        self.routes = list(routes)
+        self.desk = Desk(monotonic)
+        self.slowed: dict[tuple[str, str], datetime] = {}  # by relay and provider
+        self.strikes: dict[str, dict[str, str]] = {}  # to be written down, by relay
+        self._router: Router | None = None
+        if len(self.routes) > 1:
+            relays = [route.relay for route in self.routes]
+            self._router = Router(relays, monotonic)
+        self._now = now
+        self._settle = settle
+        self._want = on_want
+
+    @property
+    def all_held(self) -> bool:
+        """Tell whether no relay can be used."""
+        return all(route.access.held for route in self.routes)
+
+    def there_is_work(self) -> bool:
+        """Tell whether anything lies on the desk."""
+        return len(self.desk) > 0
+
+    def lay_down(self, errands: Iterable[Errand]) -> None:
+        """Put errands on the desk and let idle couriers look."""
+        self.desk.put(errands)
+        if self.desk.closed or self.all_held:
+            self.desk.clear()
+        self.wake()
+
+    def wake(self) -> None:
+        """Let the idle couriers of all relays look for something to carry."""
+        for route in self.routes:
+            if self._router:
+                self._router.set_usable(route.name, route.usable)
+            if self.desk:
+                route.wake(self.there_is_work)
+
+    def next_errand(self, route: Route) -> Errand | None:
+        """Hand out the next errand that is fresh and may go this way now."""
+        desk = self.desk
+        if desk.closed or route.access.held:
+            return None
+        desk.drop_stale()
+        errand = None
+        if desk.singles and self._may_take_single(route):
+            errand = self._pick(desk.singles, route)
+        if errand is None and desk.bulk and self._may_take_bulk(route):
+            errand = self._pick(desk.bulk, route)
+        if errand is not None:
+            route.spend()
+            if self._router:
+                self._router.took(route.name)
+        elif not desk.bulk:
+            self._want()
+        return errand
+
+    def ended(self, route: Route, errand: Errand, *, sent: bool) -> None:
+        """Hear that an errand is no longer under way."""
+        if not errand.provider:
+            return
+        route.concurrency.end(errand.provider)
+        if sent:
+            route.concurrency.succeeded(errand.provider)
+            route.recovered.add(errand.provider)
+
+    def slow(self, route: Route, address: str, reply: str) -> bool:
+        """Hold back what is for an address's provider; False if it is the relay.
+
+        Several providers one after the other, and no success between: the relay itself
+        asks to slow down.
+        """
+        provider = group_of(address)
+        route.throttled.add(provider)
+        if len(route.throttled) >= PROVIDERS_AT_ONCE:
+            route.throttled.clear()
+            return False
+        until = self._now() + timedelta(minutes=HOLD_MINUTES[0])
+        self.slowed.setdefault((route.name, provider), until)
+        self.strikes.setdefault(route.name, {})[provider] = reply
+        route.concurrency.slowed(provider)
+        return True
+
+    def refresh(self, slowed: Mapping[tuple[str, str], datetime]) -> None:
+        """Take over what all workers have heard."""
+        unwritten = {
+            (relay, provider): self.slowed[relay, provider]
+            for relay, providers in self.strikes.items()
+            for provider in providers
+            if (relay, provider) in self.slowed
+        }
+        self.slowed = {**slowed, **unwritten}
+
+    def _may_take_single(self, route: Route) -> bool:
+        return route.has_credit and route.pace.single_may_go()
+
+    def _may_take_bulk(self, route: Route) -> bool:
+        if not (route.takes_bulk() and route.has_credit):
+            return False
+        if self._router and not self._router.may_take(route.name):
+            return False
+        if wait := route.pace.wait_seconds():
+            route.wake_later(wait, self.there_is_work)
+            return False
+        return True
+
+    def _pick(self, lane: deque[Errand], route: Route) -> Errand | None:
+        """Take the first errand whose provider takes mail this way now."""
+        if not (self.slowed or route.concurrency.watchful):
+            return lane.popleft()
+        passed: list[Errand] = []
+        found = None
+        while lane and found is None and len(passed) < SEARCHED:
+            errand = lane.popleft()
+            provider = group_of(errand.claim.address)
+            if until := self.slowed.get((route.name, provider)):
+                if not self._elsewhere(errand, provider):
+                    self._put_off(errand, until)
+                    continue
+                passed.append(errand)
+            elif route.concurrency.may_begin(provider):
+                route.concurrency.begin(provider)
+                errand.provider = provider
+                found = errand
+            else:
+                passed.append(errand)
+        lane.extendleft(reversed(passed))
+        return found
+
+    def _elsewhere(self, errand: Errand, provider: str) -> bool:
+        """Tell whether another relay may carry it; what may go now forgets the past."""
+        now = self._now()
+        for route in self.routes:
+            until = self.slowed.get((route.name, provider))
+            if until and until <= now:
+                del self.slowed[route.name, provider]
+                until = None
+            if until is None and route.usable:
+                return True
+        return False
+
+    def _put_off(self, errand: Errand, until: datetime) -> None:
+        claim = errand.claim
+        reason = Verdict.THROTTLED.value
+        deferred = DeliveryState.DEFERRED
+        spread = timedelta(seconds=claim.id % 60)
+        self._settle(
+            Outcome(
+                claim.id,
+                claim.message_id,
+                deferred,
+                "",
+                reason,
+                until + spread,
+                tried=False,
+            )
+        )

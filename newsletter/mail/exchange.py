@@ -321,6 +321,8 @@ class Exchange:
     ) -> None:
         """Send the body, in a chunk or, where those are not understood, after DATA."""
         self._probed = line[0] == _GOOD
+        if self.leaving and self._probed:
+            return  # too late for the body, and no refusal
         if mail.refusal or self.leaving:
             self._refused(_DATA, mail, line, before)
         elif self._probed:

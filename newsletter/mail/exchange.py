@@ -166,7 +166,11 @@ class Exchange:
         if self.proven or not self._expected:
             return False
         step, mail = self._expected[0]
-        return step in (_RCPT, _DATA) or bool(step == _MAIL and mail and mail.hurried)
+        if step == _RSET and len(self._expected) > 1:
+            step, mail = self._expected[1]  # that was written with it
+        if step == _MAIL:
+            return bool(mail and mail.hurried)
+        return step in (_RCPT, _DATA, _PROBE)
 
     def pull(self) -> None:
         """Begin what may be begun now."""
@@ -247,7 +251,7 @@ class Exchange:
         self._envelope = mail
 
     def _begin_chunked(self, out: list[bytes]) -> None:
-        while len(self._open) < FLIGHTS and (self._probed or not self._open):
+        while self._has_room():
             mail = self._next()
             if mail is None:
                 return
@@ -260,6 +264,15 @@ class Exchange:
             else:  # nothing, to see whether it understands the command
                 out.append(_PROBE_LINE)
                 self._expected.append((_PROBE, mail))
+
+    def _has_room(self) -> bool:
+        """Tell whether one more may fly: where not proven, one ahead and none after.
+
+        Replies to what came after would pass for those of what a relay has lost.
+        """
+        if len(self._open) >= (FLIGHTS if self._probed else 1):
+            return False
+        return self.proven or not any(mail.hurried for mail in self._open)
 
     def _load_chunk(self, mail: Mail, out: list[bytes]) -> None:
         mail.loaded = True
@@ -366,6 +379,7 @@ class Exchange:
             self._unclean = self.manner is Manner.CHUNKED
             self._contradicted(mail, taken)
         elif taken:
+            self.proven = self.proven or mail.hurried
             self._carrier.delivered(mail, line)
         else:
             self._unclean = self.manner is Manner.CHUNKED

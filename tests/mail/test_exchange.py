@@ -176,6 +176,38 @@ def test_three_chunks_fly_and_each_is_taken_back_alone() -> None:
     assert talk.told == "1: sent, 2: rcpt 550, 3: sent, 4: unknown, 5: unknown"
 
 
+def test_until_a_relay_is_proven_one_chunk_flies_ahead_and_none_after_it() -> None:
+    talk = Talk(CHUNKS, mails=6, proven=False)
+    talk.hear("250 250 250")
+    assert talk.written[-1] == BOTH
+    talk.hear("250")
+    assert talk.written[-1] == BOTH, "its reply would pass for that of the second"
+    talk.hear("250 250 250 250")
+    assert talk.exchange.proven
+    assert [text.count("MAIL") for text in talk.written] == [1, 1, 3]
+
+
+@pytest.mark.parametrize(
+    ("manner", "replies", "suspicious"),
+    [
+        (ONE, "250", [False, False]),
+        (AHEAD, "250 250 354", [False, True, True, False]),
+        (AHEAD, "250 250 354 250", [False, True, True, False, True]),
+        (CHUNKS, "250 250 250", [False, True, True, False]),
+        (CHUNKS, "250 250 250 250 250", [False, True, True, False, True, True]),
+    ],
+)
+def test_silence_is_suspicious_where_something_was_written_ahead(
+    manner: Manner, replies: str, suspicious: list[bool]
+) -> None:
+    talk = Talk(manner, proven=False)
+    found = [talk.exchange.suspicious]
+    for code in replies.split():
+        talk.hear(code)
+        found.append(talk.exchange.suspicious)
+    assert found == suspicious
+
+
 def test_without_hurry_each_message_waits_for_the_last() -> None:
     for manner, begun in ((AHEAD, "250 250 354"), (CHUNKS, "250 250 250")):
         talk = Talk(manner, hurry=False)

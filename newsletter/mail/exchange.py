@@ -172,6 +172,11 @@ class Exchange:
             return bool(mail and mail.hurried)
         return step in (_RCPT, _DATA, _PROBE)
 
+    @property
+    def outrun(self) -> bool:
+        """Tell whether a cut may be the answer to what was written ahead."""
+        return len(self._expected) > 1 and not (self.proven or self.leaving)
+
     def pull(self) -> None:
         """Begin what may be begun now."""
         out: list[bytes] = []

@@ -248,6 +248,8 @@ class Connection(asyncio.Protocol):
             await self._start_tls(context)
         if self.relay.user:
             await self._login(secure=self.relay.security != "plain")
+        if self.closed:
+            raise Broken(Phase.CONNECT, self._last_words)
 
     async def _hello(self) -> None:
         reply = await self._ask(f"EHLO {self.ehlo_name}")

@@ -419,7 +419,7 @@ class Connection(asyncio.Protocol):
             return
         if exchange.leaving or exchange.misunderstood:
             self._notice(exchange, line, before)
-        elif exchange.proven:
+        elif exchange.proven and exchange.manner is not Manner.ONE_AT_A_TIME:
             self.trust.proven = True
 
     def _notice(self, exchange: Exchange, line: bytes, before: list[bytes]) -> None:

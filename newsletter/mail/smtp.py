@@ -426,6 +426,7 @@ class Connection(asyncio.Protocol):
         """See what a reply says about the relay: 421, or a chunk not understood."""
         if exchange.misunderstood:
             self._doubt(Manner.CHUNKED)
+            exchange.misunderstood = False
         if not exchange.leaving:
             return
         self._last_words = str(parse_reply(line, before))

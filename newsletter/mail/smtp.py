@@ -205,7 +205,8 @@ class Connection(asyncio.Protocol):
 
     def pull(self) -> None:
         """Ask the carrier whether there is something to begin."""
-        if self.exchange and not self.closed:
+        over = self.closed or self._over.done()
+        if self.exchange and not over:
             if not self.exchange.busy:
                 self._heard = self._loop.time()
             self.exchange.pull()

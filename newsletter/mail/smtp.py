@@ -375,7 +375,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell everyone who waits."""
         if not self.closed and self.exchange and self.exchange.outrun:
-            self.trust.disappointed(self.exchange.manner)
+            self._doubt(self.exchange.manner)
         self.closed = True
         if exc:
             self._last_words = str(exc)

@@ -11,7 +11,7 @@ from newsletter.config import Settings, parse_relay
 from newsletter.db import Database
 from newsletter.mail.exchange import Manner
 from newsletter.mail.sender import Sender
-from newsletter.mail.smtp import Deadlines
+from newsletter.mail.smtp import Deadlines, manner_for
 from newsletter.models import DeliveryState
 from tests.factories import NOW
 from tests.mail.liar import Liar, Lie
@@ -31,7 +31,8 @@ def send(
         database, replace(settings, relay=place), now=lambda: now, deadlines=DEADLINES
     )
     asyncio.run(asyncio.wait_for(sender.send_until_idle(), 30))
-    return sender.routes[0].trust.manner(dict.fromkeys(liar.offers, ""))
+    offers = dict.fromkeys(liar.offers, "")
+    return manner_for(sender.routes[0].trust, offers)
 
 
 # the lie, whether chunks are offered, how it is spoken to in the end

@@ -186,6 +186,27 @@ def _within(text: str, limit: int, field: str) -> str:
     return text
 
 
+def sent_before(
+    session: Session, newsletter: Newsletter, posts: Iterable[Post]
+) -> dict[int, int]:
+    """Return the number of the latest issue that carried each post, by the post's id.
+
+    Posts that have not gone out are not in it.
+    """
+    carried = (
+        select(IssuePost.post_id, func.max(Issue.number))
+        .join(Issue, Issue.id == IssuePost.issue_id)
+        .where(
+            Issue.newsletter_id == newsletter.id,
+            Issue.state.in_(GONE_OUT),
+            IssuePost.hidden.is_(False),
+            IssuePost.post_id.in_([post.id for post in posts]),
+        )
+        .group_by(IssuePost.post_id)
+    )
+    return {post_id: number or 1 for post_id, number in session.execute(carried)}
+
+
 def _picked(
     session: Session, newsletter: Newsletter, post_ids: Sequence[int]
 ) -> list[Post]:

@@ -112,6 +112,25 @@ def test_picked_posts_may_be_old_ones(session: Session, newsletter: Newsletter) 
     assert posts_of(issue) == [old]
 
 
+def test_it_tells_which_posts_have_gone_out_and_in_which_issue(
+    session: Session, newsletter: Newsletter
+) -> None:
+    shown, left_out, new = (make_post(session, newsletter) for _ in range(3))
+    first = drafts.draft(session, newsletter, post_ids=[shown.id, left_out.id], now=NOW)
+    for entry in first.posts:
+        entry.hidden = entry.post is left_out
+    drafts.draft(session, newsletter, post_ids=[new.id], now=NOW)
+    everything = [shown, left_out, new]
+    assert drafts.sent_before(session, newsletter, everything) == {}
+
+    gone_out(first, 1)
+    assert drafts.sent_before(session, newsletter, everything) == {shown.id: 1}
+
+    again = drafts.draft(session, newsletter, post_ids=[shown.id], now=NOW)
+    gone_out(again, 2, IssueState.SENDING)
+    assert drafts.sent_before(session, newsletter, everything) == {shown.id: 2}
+
+
 def test_picking_one_loses_none_and_sends_none_twice(
     session: Session, newsletter: Newsletter
 ) -> None:

@@ -66,14 +66,20 @@ def index(newsletter: Newsletter) -> str:
 @needs(Role.EDITOR)
 def pick(newsletter: Newsletter) -> str:
     """Offer posts to pick for an issue."""
+    session = db.session()
     page = listing.page(
-        db.session(),
+        session,
         newsletter,
         state=PostState.PUBLISHED,
         search=request.args.get("q", ""),
         before=request.args.get("before", ""),
     )
-    return render("editor/issues_pick.html", newsletter, page=page)
+    return render(
+        "editor/issues_pick.html",
+        newsletter,
+        page=page,
+        sent_in=drafts.sent_before(session, newsletter, page.posts),
+    )
 
 
 @bp.post("/editor/<slug>/issues/new")
@@ -198,6 +204,7 @@ def _compose_page(
     words = i18n.language(newsletter.language)
     letter = publish.sample_letter(current_settings(), issue, words)
     entries = compose.shown(issue.posts)
+    others = [post for post in recent.posts if post.id not in here][:POSTS_TO_ADD]
     titles = issue_form.titles_of(issue)
     excerpt = entries[0].excerpt or entries[0].post.excerpt if entries else ""
     return render(
@@ -208,7 +215,10 @@ def _compose_page(
         conflict=conflict,
         errors=errors or {},
         unsaved=unsaved,
-        others=[post for post in recent.posts if post.id not in here][:POSTS_TO_ADD],
+        others=others,
+        sent_in=drafts.sent_before(
+            db.session(), newsletter, [*others, *(entry.post for entry in issue.posts)]
+        ),
         subject=letter.subject,
         made_subject=wording.subject(titles, words),
         made_preview_text=wording.preview(titles, excerpt),

@@ -5,7 +5,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from newsletter import i18n
 from newsletter.db import db, utcnow
-from newsletter.digests import editions, publish
+from newsletter.digests import compose, drafts, editions, publish
 from newsletter.digests.drafts import EDITABLE
 from newsletter.errors import N_, Conflict, InkorgError, InvalidInput
 from newsletter.mail import outcomes, relays
@@ -233,6 +233,7 @@ def _ask_page(
         ],
         editions=len(found),
         titles=issue_form.titles_of(issue),
+        again=_sent_again(newsletter, issue),
         fingerprint=issue_form.fingerprint(issue),
         problem=problem,
         in_settings=in_settings,
@@ -252,6 +253,12 @@ def _ask_again(
     field = error.field if isinstance(error, InvalidInput) else "form"
     errors = {field or "form": rendering.words().error(error)}
     return _ask_page(newsletter, issue, errors), status_of(error)
+
+
+def _sent_again(newsletter: Newsletter, issue: Issue) -> int:
+    """Return how many of the issue's posts have gone out before."""
+    posts = [entry.post for entry in compose.shown(issue.posts)]
+    return len(drafts.sent_before(db.session(), newsletter, posts))
 
 
 def _refuse_other(issue: Issue, readers: int | None) -> None:

@@ -117,6 +117,23 @@ def test_nothing_new_is_said_and_posts_are_offered(
     assert int(answer.location.rstrip("/").rpartition("/")[2]) != issue_id
 
 
+def test_posts_that_have_gone_out_are_marked_wherever_they_can_be_sent_again(
+    editor: FlaskClient, database: Database, settings: Settings, issue_id: int
+) -> None:
+    assert "Skickat i utskick" not in editor.get(f"{ISSUES}new").text
+    with database.transaction() as session:
+        first = session.get_one(Issue, issue_id)
+        old = first.posts[0].post_id
+        publish.send(session, settings, first, now=utcnow())
+
+    assert editor.get(f"{ISSUES}new").text.count("Skickat i utskick 1") == len(TITLES)
+    answer = post(editor, f"{ISSUES}new", {"post": [str(old)]})
+    page = editor.get(answer.location).text
+    assert page.count("Skickades i utskick 1 och skickas nu igen.") == 1
+    assert page.count("Skickat i utskick 1") == len(TITLES) - 1  # may be added
+    assert "1 inlägg har redan skickats" in editor.get(f"{answer.location}send").text
+
+
 def test_words_order_and_hiding_are_saved(
     editor: FlaskClient, database: Database, issue_id: int
 ) -> None:

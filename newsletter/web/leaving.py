@@ -1,6 +1,10 @@
-"""Leaving by a mail's link: one click in the mail program, or one button on a page."""
+"""Leaving by a mail's link: one click in the mail program, or one button on a page.
 
-from flask import Blueprint, request
+A button's answer is a redirect, so that reloading and the browser's back button ask
+nothing. One click gets its page at once, as RFC 8058 wants it.
+"""
+
+from flask import Blueprint, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 
 from newsletter import rhythms
@@ -15,12 +19,14 @@ bp = Blueprint("leaving", __name__)
 frame.keep_private(bp)
 
 ONE_CLICK = ("List-Unsubscribe", "One-Click")  # RFC 8058 §3.1
+SAID = ("undone", "fewer")  # what a page can say was done
 
 
 @bp.get("/unsubscribe/<token>")
 def show(token: str) -> str:
-    """Show the button, or that the reader has left."""
-    return _page(leaving.find_by_leave_token(db.session(), token), token)
+    """Show the button, or that the reader has left or stays."""
+    subscription = leaving.find_by_leave_token(db.session(), token)
+    return _page(subscription, token, said=request.args.get("said", ""))
 
 
 @bp.post("/unsubscribe/<token>")
@@ -28,19 +34,19 @@ def show(token: str) -> str:
 def leave(token: str) -> ResponseReturnValue:
     """End the subscription at once. RFC 8058: 200, no redirect, no cookie."""
     name, value = ONE_CLICK
-    how = "one-click" if request.form.get(name) == value else "page"
+    one_click = request.form.get(name) == value
     with transaction() as session:
         subscription = leaving.leave(
             session,
             current_settings(),
             token,
             origin=frame.origin(),
-            how=how,
+            how="one-click" if one_click else "page",
             now=utcnow(),
         )
         if subscription:
             frame.enter_for(subscription)
-    return _page(subscription, token)
+    return _page(subscription, token) if one_click else _back(token)
 
 
 @bp.post("/unsubscribe/<token>/undo")
@@ -48,15 +54,14 @@ def leave(token: str) -> ResponseReturnValue:
 def undo(token: str) -> ResponseReturnValue:
     """Take it back."""
     with transaction() as session:
-        subscription = leaving.undo(
+        leaving.undo(
             session,
             current_settings(),
             token,
             origin=frame.origin(),
             now=utcnow(),
         )
-        frame.enter_for(subscription)
-    return _page(subscription, token, said="undone")
+    return _back(token, said="undone")
 
 
 @bp.post("/unsubscribe/<token>/fewer")
@@ -64,7 +69,7 @@ def undo(token: str) -> ResponseReturnValue:
 def fewer(token: str) -> ResponseReturnValue:
     """Get fewer mails instead of none."""
     with transaction() as session:
-        subscription = leaving.choose_rhythm(
+        leaving.choose_rhythm(
             session,
             current_settings(),
             token,
@@ -72,8 +77,11 @@ def fewer(token: str) -> ResponseReturnValue:
             origin=frame.origin(),
             now=utcnow(),
         )
-        frame.enter_for(subscription)
-    return _page(subscription, token, said="fewer")
+    return _back(token, said="fewer")
+
+
+def _back(token: str, said: str | None = None) -> ResponseReturnValue:
+    return redirect(url_for("leaving.show", token=token, said=said), 303)
 
 
 def _page(
@@ -95,7 +103,7 @@ def _page(
         state="left" if has_left else "active",
         token=token,
         email=subscription.subscriber.email,
-        said=said,
+        said=said if said in SAID and not has_left else "",
         can_undo=can_undo,
         rhythm=frame.rhythm_in_a_sentence(subscription.rhythm),
         fewer=[

@@ -312,6 +312,8 @@ def test_leaving_by_the_mails_link_and_thinking_again(
     with database.reading() as session:
         now = session.get_one(Subscription, anna.id)
         assert (now.status, now.rhythm) == (Status.ACTIVE, "monthly:first-mon@08:00")
+    page.go_back()  # asks nothing, and tells how things stand now
+    expect(heading).to_have_text("Vill du avsluta prenumerationen?")
 
 
 @pytest.fixture

@@ -178,6 +178,24 @@ def test_the_page_speaks_the_readers_language(
     assert "Unsubscribe?" in page.text
 
 
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("Labbet AB\nBox 1, 111 11 Stockholm", "Labbet AB, Box 1, 111 11 Stockholm"),
+        ("Box 1\n111 11 Stockholm", "Labbet AB, Box 1, 111 11 Stockholm"),
+        ("", "Labbet AB"),
+    ],
+)
+def test_who_is_behind_it_is_named_once(
+    client: FlaskClient, database: Database, address: str, shown: str
+) -> None:
+    with database.transaction() as session:
+        labbet = make_newsletter(session, publisher="Labbet AB", postal_address=address)
+        subscription = make_subscription(session, labbet)
+    page = client.get(f"/unsubscribe/{subscription.leave_token}").text
+    assert f"<span>{shown}</span>" in page
+
+
 def test_a_leave_link_opens_no_other_door(
     client: FlaskClient, database: Database, labbet: Newsletter
 ) -> None:

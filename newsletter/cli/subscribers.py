@@ -30,6 +30,7 @@ from newsletter.subscribers import (
     rights,
     sheets,
 )
+from newsletter.subscribers.addresses import readable
 from newsletter.subscribers.importing import Report
 from newsletter.subscribers.sheets import Line
 
@@ -126,7 +127,7 @@ def show(place: Installation, email: str, as_json: bool) -> None:
         if as_json:
             show_json(rights.everything_about(session, place.settings, found))
             return
-        click.echo(found.email)
+        click.echo(readable(found.email))
         for subscription in _subscriptions(session, found):
             _show_subscription(session, subscription)
 
@@ -168,12 +169,12 @@ def explain(
 def erase(place: Installation, email: str, yes: bool) -> None:
     """Erase a reader from all newsletters; only a keyed hash stays."""
     with place.database.reading() as session:
-        found = directory.find(session, email)
+        shown = readable(directory.find(session, email).email)
     if not yes and sys.stdin.isatty():
-        click.confirm(f"Erase {found.email}? It cannot be undone.", abort=True)
+        click.confirm(f"Erase {shown}? It cannot be undone.", abort=True)
     with place.database.transaction() as session:
         rights.erase_subscriber(session, directory.find(session, email), now=utcnow())
-    click.echo(f"{found.email} is erased.")
+    click.echo(f"{shown} is erased.")
 
 
 def _import_batch(

@@ -12,6 +12,7 @@ from newsletter.config import Settings
 from newsletter.errors import N_, InvalidInput
 
 MAX_OCTETS = 254  # RFC 5321 §4.5.3.1.3, less the angle brackets
+ACE = "xn--"  # begins a domain's label that has other letters than a to z
 ENCODED_WORD = "=?"  # RFC 2047: would be decoded into another address in a header
 
 # What people mean. Only names that cannot be anybody's real address stand here: a
@@ -84,6 +85,29 @@ def read_address(text: str, *, trial: bool = False) -> Address:
     if meant := _what_was_meant(address):
         raise _did_you_mean(meant)
     return address
+
+
+def readable(email: str) -> str:
+    """Return an address as people write it: its domain in its own letters."""
+    if ACE not in email.casefold():
+        return email
+    try:
+        found = validate_email(
+            email, check_deliverability=False, strict=True, test_environment=True
+        )
+    except (EmailNotValidError, UnicodeError):
+        return email
+    return f"{found.local_part}@{found.domain}"
+
+
+def spellings(text: str) -> set[str]:
+    """Return what a part of an address may look like in a key."""
+    text = unicodedata.normalize("NFC", text.strip().casefold())
+    local, at, domain = text.rpartition("@")
+    try:
+        return {text, f"{local}{at}{domain.encode('idna').decode()}"}
+    except UnicodeError:  # not a domain, or not a whole one
+        return {text}
 
 
 def address_hash(settings: Settings, key: str) -> str:
@@ -175,7 +199,9 @@ def _what_was_meant(address: Address) -> str | None:
 
 def _did_you_mean(suggestion: str) -> InvalidInput:
     return InvalidInput(
-        N_("Did you mean %(suggestion)s?"), field="email", suggestion=suggestion
+        N_("Did you mean %(suggestion)s?"),
+        field="email",
+        suggestion=readable(suggestion),
     )
 
 

@@ -6,12 +6,12 @@ from datetime import date, datetime
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import ColumnElement, exists, func, select
+from sqlalchemy import ColumnElement, exists, func, or_, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from newsletter.errors import N_, NotFound
 from newsletter.models import Newsletter, Status, Subscriber, Subscription
-from newsletter.subscribers.addresses import read_address
+from newsletter.subscribers.addresses import read_address, readable, spellings
 
 MAX_PAGE = 200
 STREAM_BATCH = 1000
@@ -102,7 +102,9 @@ def find(session: Session, email: str) -> Subscriber:
     query = select(Subscriber).where(Subscriber.email_key == address.key)
     found = session.scalar(query)
     if found is None:
-        raise NotFound(N_("Nobody with the address %(email)s."), email=address.email)
+        raise NotFound(
+            N_("Nobody with the address %(email)s."), email=readable(address.email)
+        )
     return found
 
 
@@ -182,8 +184,12 @@ def _by_address(
     if status is not None:
         theirs.append(Subscription.status == status)
     wanted = [Subscriber.email_key > after]
-    if text := text.strip().casefold():
-        wanted.append(Subscriber.email_key.contains(text[:254], autoescape=True))
+    if text := text.strip()[:254]:
+        found = (
+            Subscriber.email_key.contains(spelling, autoescape=True)
+            for spelling in sorted(spellings(text))
+        )
+        wanted.append(or_(*found))
     query = select(Subscription).join(Subscription.subscriber).where(*theirs)
     if _are_many(session, theirs):
         is_theirs = exists().where(Subscription.subscriber_id == Subscriber.id, *theirs)

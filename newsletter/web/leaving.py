@@ -11,6 +11,7 @@ from newsletter import rhythms
 from newsletter.db import db, transaction, utcnow
 from newsletter.models import Status, Subscription
 from newsletter.subscribers import leaving
+from newsletter.subscribers.addresses import readable
 from newsletter.web import frame
 from newsletter.web.rendering import words
 from newsletter.web.security import current_settings
@@ -102,7 +103,7 @@ def _page(
         newsletter,
         state="left" if has_left else "active",
         token=token,
-        email=subscription.subscriber.email,
+        email=readable(subscription.subscriber.email),
         said=said if said in SAID and not has_left else "",
         can_undo=can_undo,
         rhythm=frame.rhythm_in_a_sentence(subscription.rhythm),

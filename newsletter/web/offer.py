@@ -9,6 +9,7 @@ from newsletter import rhythms
 from newsletter.errors import N_
 from newsletter.i18n import Language
 from newsletter.models import Newsletter, Subscription
+from newsletter.subscribers.addresses import readable
 from newsletter.subscribers.choices import offered_rhythms
 
 PROMISES = {
@@ -69,7 +70,7 @@ class Request:
             heading=words.gettext("One click and you’re in"),
             text=words.gettext(
                 "New posts from %(title)s will then come to %(email)s.",
-                email=subscription.subscriber.email,
+                email=readable(subscription.subscriber.email),
                 title=subscription.newsletter.title,
             ),
             button=words.gettext("Yes, send me new posts"),

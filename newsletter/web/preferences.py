@@ -16,6 +16,7 @@ from newsletter.db import db, transaction, utcnow
 from newsletter.errors import N_, InvalidInput
 from newsletter.models import Status, Subscription
 from newsletter.subscribers import choices, leaving, moving, preferences, rights
+from newsletter.subscribers.addresses import readable
 from newsletter.web import frame
 from newsletter.web.rendering import words
 from newsletter.web.security import current_settings
@@ -180,7 +181,7 @@ def _page(token: str, *, said: str = "", error: InvalidInput | None = None) -> s
         newsletter,
         token=token,
         subscription=subscription,
-        email=subscription.subscriber.email,
+        email=readable(subscription.subscriber.email),
         reads=subscription.status in (Status.ACTIVE, Status.PAUSED),
         can_undo=leaving.can_undo(subscription, now=now),
         welcome=said == "confirmed" and subscription.status is Status.ACTIVE,

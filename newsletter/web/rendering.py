@@ -7,6 +7,7 @@ from flask import g, request
 
 from newsletter import i18n
 from newsletter.i18n import Language
+from newsletter.subscribers import addresses
 from newsletter.templating import words_of
 
 
@@ -28,4 +29,5 @@ def words() -> Language:
 
 def render(template: str, **values: Any) -> str:
     """Render a template of `templates/web/` in this request's language."""
-    return flask.render_template(template, **words_of(words()), **values)
+    values = {**words_of(words()), "readable": addresses.readable, **values}
+    return flask.render_template(template, **values)

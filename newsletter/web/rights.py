@@ -11,6 +11,7 @@ from newsletter import links
 from newsletter.db import db, transaction, utcnow
 from newsletter.models import Subscription
 from newsletter.subscribers import moving, rights
+from newsletter.subscribers.addresses import readable
 from newsletter.web import frame
 from newsletter.web.security import current_settings
 
@@ -89,7 +90,7 @@ def _owner(purpose: links.Purpose, token: str) -> Subscription:
 
 def _page(template: str, subscription: Subscription, **values: Any) -> str:
     newsletter = frame.enter_for(subscription)
-    email = subscription.subscriber.email
+    email = readable(subscription.subscriber.email)
     return frame.show(template, newsletter, email=email, **values)
 
 
@@ -101,7 +102,7 @@ def _address_page(
         "public/address.html",
         newsletter,
         state=view.state,
-        email=view.email,
+        email=readable(view.email),
         just_now=just_now,
     )
     return page, 404 if view.state == "invalid" else 200

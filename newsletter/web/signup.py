@@ -8,6 +8,7 @@ from newsletter.db import db, transaction, utcnow
 from newsletter.errors import InvalidInput
 from newsletter.models import Newsletter, Subscription
 from newsletter.subscribers import gate, signup
+from newsletter.subscribers.addresses import readable
 from newsletter.subscribers.signup import ConfirmationView
 from newsletter.web import embed, frame, pages
 from newsletter.web.offer import Offer, Request
@@ -128,7 +129,7 @@ def _record(newsletter: Newsletter, typed: str) -> None:
 
 
 def _shown(subscription: Subscription) -> str:
-    email = subscription.subscriber.email
+    email = readable(subscription.subscriber.email)
     return Request.of(subscription, words()).wording(email)
 
 
@@ -144,6 +145,6 @@ def _confirmation_page(view: ConfirmationView, token: str) -> ResponseReturnValu
         state=state,
         token=token,
         request_=request_,
-        email=view.subscription.subscriber.email if view.subscription else "",
+        email=readable(view.subscription.subscriber.email) if view.subscription else "",
     )
     return page, 404 if state == "invalid" else 200

@@ -14,6 +14,8 @@ from newsletter.subscribers.addresses import (
     address_hash,
     mailbox_hash,
     read_address,
+    readable,
+    spellings,
 )
 
 
@@ -47,6 +49,27 @@ def test_two_spellings_of_a_domain_are_one_subscriber() -> None:
 
 
 @pytest.mark.parametrize(
+    "written",
+    ["anna@example.org", "åsa@räksmörgås.se", "asa@straße.de", "x", "", "å@xn--", "@"],
+)
+def test_an_address_is_shown_as_people_write_it(written: str) -> None:
+    kept = read_address(written).email if "." in written else written
+    assert readable(kept) == written
+    assert readable(written) == written
+
+
+def test_a_part_of_an_address_is_looked_for_in_both_spellings() -> None:
+    assert spellings(" Åsa@Räksmörgås.se ") == {
+        "åsa@räksmörgås.se",
+        "åsa@xn--rksmrgs-5wao1o.se",
+    }
+    assert "xn--rksmrgs-5wao1o.se" in spellings("räksmörgås.se")
+    assert "å.svensson" in spellings("Å.Svensson")
+    assert spellings("anna@") == {"anna@"}
+    assert spellings("å..b") == {"å..b"}
+
+
+@pytest.mark.parametrize(
     ("typed", "suggestion"),
     [
         ("anna@gmial.com", "anna@gmail.com"),
@@ -58,6 +81,7 @@ def test_two_spellings_of_a_domain_are_one_subscriber() -> None:
         ("anna@example.see", "anna@example.se"),
         ("anna@mail.example.ocm", "anna@mail.example.com"),
         ("anna@example,org", "anna@example.org"),
+        ("åsa@räksmörgås,se", "åsa@räksmörgås.se"),
         ("anna @example.org", "anna@example.org"),
         ("anna@ example.org", "anna@example.org"),
         ("anna(at)example.org", "anna@example.org"),
@@ -73,7 +97,7 @@ def test_a_typing_mistake_gets_a_suggestion(typed: str, suggestion: str) -> None
     assert caught.value.values["suggestion"] == suggestion
     assert caught.value.field == "email"
     assert str(caught.value) == f"Did you mean {suggestion}?"
-    assert read_address(suggestion).email == suggestion
+    assert readable(read_address(suggestion).email) == suggestion
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,10 @@ def test_search_finds_a_part_of_the_address_whatever_its_case(
     ]
     assert everyone(session, newsletter, "0%@") == ["100%@example.org"]
     assert everyone(session, newsletter, "a_na") == []
+    make_subscription(session, newsletter, "å.b@xn--rksmrgs-5wao1o.se")
+    for text in ("räksmörgås.se", "@Räksmörgås.se", "å.b", "rksmrgs"):
+        found = everyone(session, newsletter, text)
+        assert found == ["å.b@xn--rksmrgs-5wao1o.se"], text
     for odd in ("'", "%", "\\", ")", "{0}", "%s"):
         everyone(session, newsletter, odd)
 

@@ -34,6 +34,8 @@ def test_every_setting_is_documented_and_none_other() -> None:
 def test_every_command_is_documented() -> None:
     text = (DOCS / "commands.md").read_text()
     assert [name for name in COMMANDS if f"`{name}" not in text] == []
+    rows = re.findall(r"^\| `([a-z -]*[a-z])", text, re.MULTILINE)
+    assert sorted(rows) == sorted(set(rows))
 
 
 @pytest.mark.parametrize("name", COMMANDS)

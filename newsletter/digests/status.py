@@ -43,7 +43,8 @@ def status(
         "skipped": counts.skipped,
         "complained": counts.complained,
         "resent": counts.resent,
-        "rate_per_second": progress.rate_per_second,
+        # The pace is all workers' together: before a send it is that of other mail.
+        "rate_per_second": progress.rate_per_second if issue.started_at else 0.0,
         "seconds_left": progress.seconds_left,
         "waiting_reason": waiting,
         "next_attempt_at": _next_attempt(session, issue) if counts.deferred else None,

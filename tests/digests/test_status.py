@@ -51,7 +51,7 @@ def test_why_nothing_moves_is_told_in_the_readers_language(
     session: Session, settings: Settings
 ) -> None:
     newsletter = make_newsletter(session)
-    make_post(session, newsletter)
+    post = make_post(session, newsletter)
     make_subscription(session, newsletter)
     issue = drafts.draft(session, newsletter, now=NOW)
     publish.send(session, settings, issue, now=NOW)
@@ -62,6 +62,8 @@ def test_why_nothing_moves_is_told_in_the_readers_language(
     assert swedish["waiting_reason"] != found["waiting_reason"]
 
     relays.beat(session, "w", 2.0, now=NOW)
+    unsent = drafts.draft(session, newsletter, post_ids=[post.id], now=NOW)
+    assert status(session, unsent, now=NOW)["rate_per_second"] == 0
     found = status(session, issue, now=NOW)
     assert (found["waiting_reason"], found["rate_per_second"]) == ("", 2.0)
     refused = RelayError("The relay at %(name)s refused.", name="x:25")

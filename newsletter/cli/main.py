@@ -42,7 +42,7 @@ def main() -> None:
         click.echo(str(error), err=True)
         sys.exit(1)
     except (OperationalError, ProgrammingError) as error:
-        why = " ".join(str(error.orig).split()).rstrip(".?")
+        why = next(iter(str(error.orig).splitlines()), "").strip().rstrip(".?")
         click.echo(
             f"The database cannot be used: {why}. Is it running, is"
             " NEWSLETTER_DATABASE_URL right, and is it up to date (python -m newsletter"

@@ -298,7 +298,7 @@ def _why_nobody(session: Session, issue: Issue) -> str:
         return N_(
             "None of the readers would get these posts: not their topics, or sent."
         )
-    return N_("The newsletter has no readers yet. Nobody would get this issue.")
+    return N_("Nobody subscribes to the newsletter, so nobody would get this issue.")
 
 
 def _move_cursors(session: Session, issue: Issue) -> None:

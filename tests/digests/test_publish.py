@@ -181,7 +181,7 @@ def test_with_no_reader_nothing_is_sent_and_it_says_so(
     make_post(session, newsletter)
     make_subscription(session, newsletter, status=Status.PENDING)
     issue = drafts.draft(session, newsletter, now=NOW)
-    with pytest.raises(Conflict, match="no readers yet"):
+    with pytest.raises(Conflict, match="Nobody subscribes"):
         publish.send(session, settings, issue, now=NOW)
     make_subscription(session, newsletter, cursor=1)
     with pytest.raises(Conflict, match="None of the readers"):

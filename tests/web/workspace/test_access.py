@@ -45,6 +45,19 @@ def of_newsletter(app: Flask) -> Iterator[tuple[Rule, str, Role]]:
                 yield rule, method, needed
 
 
+def test_a_page_that_is_not_there_leads_back_to_where_one_was(
+    app: Flask, client: FlaskClient
+) -> None:
+    """A used invitation says to log in, so it leads there."""
+    used = client.get("/editor/invite/used")
+    assert used.status_code == 404
+    assert 'href="/editor/">Logga in</a>' in used.text
+    lost = as_editor(app).get("/editor/nowhere/")
+    assert lost.status_code == 404
+    assert 'href="/editor/">Till arbetsplatsen</a>' in lost.text
+    assert 'href="/">Till startsidan</a>' in client.get("/nowhere/").text
+
+
 @pytest.fixture
 def ids(app: Flask, database: Database) -> dict[str, dict[str, Any]]:
     """Two newsletters, each with something of every kind."""

@@ -14,6 +14,7 @@ import dns.resolver
 import dns.rrset
 import pytest
 from click.testing import CliRunner, Result
+from flask import Flask
 from sqlalchemy import select
 
 from newsletter import serving
@@ -441,8 +442,19 @@ def test_a_database_that_is_away_is_one_line(
         ("/unsubscribe/abc", "/unsubscribe/…"),
         ("/preferences/abc/pause", "/preferences/…/pause"),
         ("/editor/invite/abc", "/editor/invite/…"),
+        ("/editor/login/forgotten", "/editor/login/forgotten"),
+        ("/editor/login/forgotten/abc.def", "/editor/login/forgotten/…"),
         ("/editor/", "/editor/"),
     ],
 )
 def test_tokens_are_masked_in_the_log(path: str, masked: str) -> None:
     assert serving.mask(path) == masked
+
+
+def test_every_address_that_ends_in_a_token_is_masked(app: Flask) -> None:
+    rules = [rule.rule for rule in app.url_map.iter_rules()]
+    with_token = [rule for rule in rules if "<token>" in rule]
+    assert len(with_token) > 15
+    for rule in with_token:
+        path = rule.replace("<token>", "secret")
+        assert "secret" not in serving.mask(path), rule

@@ -1,209 +1,182 @@
-"""A whole send on SQLite into a fast local sink: rate, memory, and a plain contender.
+"""How fast, and at what cost: everybody into the same sinks, in turns.
 
-    make bench
-    .venv/bin/python -m benchmarks.send --readers 20000
-
-The readers, the posts and the issue are real ones in a real database, and the sender is
-the one that `work` runs. Each measurement has a process of its own, so that its peak
-memory is its own.
+Round 1 has every contender into every sink, round 2 again, and so on; ratios are taken
+inside a round, and the middle one counts.
 """
 
-import argparse
-import json
-import os
-import resource
-import smtplib
-import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from email.message import EmailMessage
-from pathlib import Path
+from collections import defaultdict
+from collections.abc import Sequence
+from contextlib import ExitStack
 
-import uvloop
-from sqlalchemy import insert
+from benchmarks import tools
+from benchmarks.contenders import CONNECTIONS, CONTENDERS, Bench, Contender, Run
+from benchmarks.report import Goal, Section, Spread, figure
+from benchmarks.sinks import CSink, PythonSink, Sink, SmtpSink
 
-from benchmarks.sink import Running
-from newsletter import config, links, migrate
-from newsletter.app import create_app
-from newsletter.config import Settings
-from newsletter.db import Database, current_database, utcnow
-from newsletter.demo import sample
-from newsletter.digests import drafts, publish
-from newsletter.mail.sender import Sender
-from newsletter.models import Message, Newsletter, Status, Subscriber, Subscription
+Runs = dict[tuple[str, str], list[Run]]  # by sink and contender
 
-SMALL = 2_000
-PLAIN = 1_000
+# How many mails take two to five seconds.
+NUMBERS: dict[str, dict[str, int]] = {
+    "smtp-sink": {
+        "inkorg-sqlite": 20_000,
+        "inkorg-sqlite-2": 20_000,
+        "inkorg-postgresql": 20_000,
+        "inkorg-postgresql-2": 20_000,
+        "smtp-source": 20_000,
+        "aiosmtplib": 4_000,
+        "smtplib": 6_000,
+        "email": 500,
+        "flask": 500,
+    },
+    "csink": {
+        "inkorg-sqlite": 100_000,
+        "inkorg-sqlite-2": 100_000,
+        "inkorg-postgresql": 60_000,
+        "inkorg-postgresql-2": 60_000,
+        "smtp-source": 60_000,
+        "aiosmtplib": 4_000,
+        "smtplib": 6_000,
+        "email": 600,
+        "flask": 500,
+    },
+}
+NUMBERS["python"] = NUMBERS["smtp-sink"]
 
 
-@contextmanager
-def installation(folder: Path, smtp_port: int) -> Iterator[tuple[Database, Settings]]:
-    """Open the installation in `folder`."""
-    settings = config.load_settings(
-        {
-            "NEWSLETTER_SECRET_KEYS": "benchmark" * 4,
-            "NEWSLETTER_INSTANCE_DIR": str(folder),
-            "NEWSLETTER_EHLO_NAME": "localhost",
-            "NEWSLETTER_SMTP_URL": f"smtp://127.0.0.1:{smtp_port}?connections=10",
-        }
+def number_for(sink: str, contender: str, *, quick: bool) -> int:
+    """Return how many mails a run is to send."""
+    number = NUMBERS[sink].get(contender, 2_000)
+    return max(100, number // 5) if quick else number
+
+
+def measure(
+    bench: Bench,
+    *,
+    rounds: int,
+    sinks: Sequence[str] = (),
+    contenders: Sequence[str] = (),
+) -> Section:
+    """Run the block."""
+    section = Section(
+        "send",
+        f"Sending {bench.mail_bytes:,} bytes over {CONNECTIONS} connections",
+        ("", "sink", "messages/s (min–max)", "× smtp-source", "client CPU µs/message"),
     )
-    with create_app(settings).app_context():
-        yield current_database(), settings
+    chosen = chosen_contenders(contenders, section.notes)
+    runs: Runs = defaultdict(list)
+    with ExitStack() as stack:
+        targets = [stack.enter_context(sink) for sink in usable(sinks, section.notes)]
+        for number in range(rounds):
+            for sink in targets:
+                for contender in chosen:
+                    amount = number_for(sink.name, contender.name, quick=bench.quick)
+                    run = contender.run(bench, sink, amount)
+                    runs[sink.name, contender.name].append(run)
+                    report_run(number, sink.name, contender.name, run)
+    fill(section, runs, chosen)
+    section.goals = goals(runs)
+    return section
 
 
-def prepare(folder: Path, smtp_port: int, readers: int) -> float:
-    """Make a database with an issue under way; return the seconds queueing took."""
-    with installation(folder, smtp_port) as (database, settings):
-        migrate.upgrade(database.engine)
-        sample.prepare(database, settings, now=utcnow())
-        add_readers(database, readers)
-        with database.transaction() as session:
-            newsletter = session.get_one(Newsletter, 1)
-            issue_id = drafts.draft(session, newsletter, now=utcnow()).id
-        began = time.perf_counter()
-        with database.transaction() as session:
-            issue = drafts.find(session, issue_id)
-            assert publish.send(session, settings, issue, now=utcnow()) == readers
-        return time.perf_counter() - began
-
-
-def add_readers(database: Database, readers: int) -> None:
-    """Add active readers in bulk."""
-    now = utcnow()
-    with database.transaction() as session:
-        newsletter = session.get_one(Newsletter, 1)
-        numbers = range(1, readers + 1)
-        session.execute(
-            insert(Subscriber),
-            [
-                {
-                    "id": number,
-                    "email": f"reader{number}@exempel{number % 997}.example",
-                    "email_key": f"reader{number}@exempel{number % 997}.example",
-                    "address_hash": f"{number:064x}",
-                    "created_at": now,
-                }
-                for number in numbers
-            ],
-        )
-        session.execute(
-            insert(Subscription),
-            [
-                {
-                    "newsletter_id": newsletter.id,
-                    "subscriber_id": number,
-                    "status": Status.ACTIVE,
-                    "language": "sv",
-                    "rhythm": newsletter.default_rhythm,
-                    "leave_token": links.new_token(),
-                    "preferences_token": links.new_token(),
-                    "confirmed_at": now,
-                    "created_at": now,
-                }
-                for number in numbers
-            ],
-        )
-
-
-def send(folder: Path, smtp_port: int) -> dict[str, float]:
-    """Send what is queued, as `work` does; runs in a process of its own."""
-    with installation(folder, smtp_port) as (database, settings):
-        began = time.perf_counter()
-        sent = uvloop.run(Sender(database, settings).send_until_idle())
-        seconds = time.perf_counter() - began
-    return {"sent": sent, "seconds": seconds, "cpu": cpu(), "peak_mb": peak_mb()}
-
-
-def plain(folder: Path, smtp_port: int, readers: int) -> dict[str, float]:
-    """Send the same digest with smtplib and an EmailMessage for each reader."""
-    with installation(folder, smtp_port) as (database, _settings):
-        with database.reading() as session:
-            message = session.get_one(Message, 1)
-            subject, text, html = message.subject, message.text, message.html
-        began = time.perf_counter()
-        with smtplib.SMTP("127.0.0.1", smtp_port) as relay:
-            for number in range(readers):
-                mail = EmailMessage()
-                mail["From"] = "Runt kvarteret <brev@bjorkvik.example>"
-                mail["To"] = f"reader{number}@exempel.example"
-                mail["Subject"] = subject
-                mail["List-Unsubscribe"] = f"<https://exempel.example/u/{number}>"
-                mail.set_content(text)
-                mail.add_alternative(html, subtype="html")
-                relay.send_message(mail)
-        seconds = time.perf_counter() - began
-    return {"sent": readers, "seconds": seconds, "cpu": cpu(), "peak_mb": peak_mb()}
-
-
-def peak_mb() -> float:
-    """Return this process's peak memory.
-
-    Not `ru_maxrss`, which a child takes over from the process that started it.
-    """
-    status = Path("/proc/self/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) / 1024
-
-
-def cpu() -> float:
-    """Return the processor seconds this process has used."""
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
-
-
-def apart(*arguments: object) -> dict[str, float]:
-    """Run one measurement in a process of its own."""
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.send", *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        check=True,
-        env={k: v for k, v in os.environ.items() if not k.startswith("NEWSLETTER_")},
+def report_run(number: int, sink: str, contender: str, run: Run) -> None:
+    """Say on the terminal that something is happening."""
+    print(
+        f"  round {number + 1}  {sink:18} {contender:20} {run.rate:9,.0f}/s"
+        f" {run.cpu_us:9,.1f} µs  ({run.messages:,} in {run.seconds:.2f} s)",
+        flush=True,
     )
-    found: dict[str, float] = json.loads(done.stdout)
+
+
+def chosen_contenders(names: Sequence[str], notes: list[str]) -> list[Contender]:
+    """Return who takes part; note who cannot."""
+    if unknown := set(names) - {contender.name for contender in CONTENDERS}:
+        raise SystemExit(f"There is no contender {min(unknown)}.")
+    chosen = [c for c in CONTENDERS if not names or c.name in names]
+    for contender in chosen:
+        if why := contender.missing():
+            notes.append(f"Left out, {contender.name}: {why}.")
+    return [contender for contender in chosen if not contender.missing()]
+
+
+def usable(names: Sequence[str], notes: list[str]) -> list[Sink]:
+    """Return the sinks that can run here; note what is missing."""
+    if unknown := set(names) - {"smtp-sink", "csink", "python"}:
+        raise SystemExit(f"There is no sink {min(unknown)}.")
+    names = names or ("smtp-sink", "csink")
+    found: list[Sink] = []
+    if "smtp-sink" in names and tools.postfix("smtp-sink"):
+        found.append(SmtpSink())
+    elif "smtp-sink" in names:
+        notes.append(f"Left out, smtp-sink: {tools.NO_POSTFIX}.")
+    if "csink" in names and tools.compiled("csink"):
+        found.append(CSink())
+    elif "csink" in names:
+        notes.append(f"The Python sink instead of the fast one: {tools.NO_COMPILER}.")
+    if "python" in names or not found:
+        found.append(PythonSink())
     return found
 
 
-def measure(readers: int) -> None:
-    """Measure everything and print it."""
-    with tempfile.TemporaryDirectory() as name, Running() as sink:
-        folder, small = Path(name) / "large", Path(name) / "small"
-        queueing = prepare(folder, sink.port, readers)
-        prepare(small, sink.port, SMALL)
-        few = apart("--send", small, sink.port)
-        before = sink.taken.value
-        many = apart("--send", folder, sink.port)
-        taken = sink.taken.value - before
-        slow = apart("--plain", folder, sink.port)
-    assert taken == many["sent"] == readers, (taken, many)
-    rate, plain_rate = readers / many["seconds"], slow["sent"] / slow["seconds"]
-    print(f"queueing {readers} readers      {queueing:8.2f} s")
-    print(f"sending, messages a second   {rate:8.0f}   ({many['seconds']:.2f} s)")
-    # What the larger send took more than the smaller: starting up is in both.
-    each = (many["cpu"] - few["cpu"]) / (readers - SMALL) if readers > SMALL else 0
-    print(f"processor, µs a message      {each * 1e6:8.0f}")
-    print(f"smtplib + EmailMessage       {plain_rate:8.0f}   ({PLAIN} readers)")
-    print(f"ratio                        {rate / plain_rate:8.1f}")
-    print(f"peak memory, {SMALL:6} readers {few['peak_mb']:8.1f} MB")
-    print(f"peak memory, {readers:6} readers {many['peak_mb']:8.1f} MB")
+def fill(section: Section, runs: Runs, chosen: Sequence[Contender]) -> None:
+    """Make the table and the data."""
+    for sink in dict.fromkeys(sink for sink, _ in runs):
+        for contender in chosen:
+            found = runs[sink, contender.name]
+            rate = Spread.of([run.rate for run in found])
+            cpu = Spread.of([run.cpu_us for run in found])
+            ratio = ratios(runs, sink, contender.name, "smtp-source")
+            section.rows.append(
+                [
+                    contender.what,
+                    sink,
+                    rate.show(figure),
+                    figure(ratio.middle) if ratio else "",
+                    cpu.show(figure),
+                ]
+            )
+            section.data[f"{sink} {contender.name}"] = {
+                "messages": found[0].messages,
+                "rate": [round(run.rate, 1) for run in found],
+                "cpu_us": [round(run.cpu_us, 2) for run in found],
+                "peak_mb": round(max(run.peak_mb for run in found), 1),
+            }
 
 
-def main() -> None:
-    """Read the arguments."""
-    parser = argparse.ArgumentParser(description="Measure a whole send.")
-    parser.add_argument("--readers", type=int, default=20_000)
-    parser.add_argument("--send", nargs=2, help=argparse.SUPPRESS)
-    parser.add_argument("--plain", nargs=2, help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.send:
-        print(json.dumps(send(Path(given.send[0]), int(given.send[1]))))
-    elif given.plain:
-        folder, port = Path(given.plain[0]), int(given.plain[1])
-        print(json.dumps(plain(folder, port, PLAIN)))
-    else:
-        measure(given.readers)
+def ratios(runs: Runs, sink: str, one: str, other: str) -> Spread | None:
+    """Return how much faster one was than another, round by round."""
+    pairs = list(zip(runs.get((sink, one), ()), runs.get((sink, other), ()), strict=False))
+    return Spread.of([a.rate / b.rate for a, b in pairs]) if pairs else None
 
 
-if __name__ == "__main__":
-    main()
+def cost_ratios(runs: Runs, sink: str, one: str, other: str) -> Spread | None:
+    """Return how much more processor time one took than another, round by round."""
+    pairs = list(zip(runs.get((sink, one), ()), runs.get((sink, other), ()), strict=False))
+    return Spread.of([a.cpu_us / b.cpu_us for a, b in pairs]) if pairs else None
+
+
+def goals(runs: Runs) -> list[Goal]:
+    """Return the goals that this block decides."""
+    found: list[Goal] = []
+    for sink, one, other, least, what in (
+        ("smtp-sink", "inkorg-sqlite", "smtp-source", 1.05, "SQLite into smtp-sink"),
+        ("csink", "inkorg-sqlite", "smtp-source", 1.5, "SQLite into csink"),
+        ("smtp-sink", "inkorg-postgresql", "smtp-source", 0.95, "PostgreSQL, 1 worker,"
+         " into smtp-sink"),
+        ("smtp-sink", "inkorg-sqlite", "email", 20, "SQLite into smtp-sink"),
+        ("csink", "inkorg-sqlite", "email", 20, "SQLite into csink"),
+    ):  # fmt: skip
+        if ratio := ratios(runs, sink, one, other):
+            words = {"email": "smtplib + EmailMessage"}.get(other, other)
+            found.append(Goal(f"{what}, against {words}", ratio, at_least=least))
+    for sink in ("smtp-sink", "csink"):
+        if cost := cost_ratios(runs, sink, "inkorg-sqlite", "aiosmtplib"):
+            what = f"client CPU a message into {sink}, SQLite, against aiosmtplib"
+            found.append(Goal(what, cost, at_most=0.125))
+    return found
+
+
+def timed(section: Section, began: float) -> Section:
+    """Note how long a part took."""
+    section.seconds = time.monotonic() - began
+    return section

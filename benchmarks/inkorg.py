@@ -2,8 +2,8 @@
 
     python -m benchmarks.inkorg DATABASE_URL SMTP_URL
 
-Opens everything, says `ready`, waits for a line, sends until nothing is left, and prints
-as JSON what that took. Starting Python is not in it; opening the connections is.
+Opens everything, says `ready`, waits for a line, sends until nothing is left, and
+prints as JSON what that took. Starting Python is not in it; opening the connections is.
 """
 
 import argparse

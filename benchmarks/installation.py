@@ -1,7 +1,7 @@
 """Installations to measure on: a real database, real readers, a real issue of 30 kB.
 
-A `Stock` makes each kind of database once and hands out copies, so that every run begins
-with the very same rows: nothing is sent yet, and nothing of an earlier run is left.
+A `Stock` makes each kind of database once and hands out copies, so that every run
+begins with the very same rows: nothing is sent yet, nothing of an earlier run is left.
 """
 
 import shutil
@@ -225,7 +225,8 @@ def counts(url: str) -> ledger.Counts:
     """Return what the ledger says of the issues, added up."""
     with opened(url) as database, database.reading() as session:
         found = [
-            ledger.counts(session, issue_id=n) for n in session.scalars(select(Issue.id))
+            ledger.counts(session, issue_id=n)
+            for n in session.scalars(select(Issue.id))
         ]
     fields = ledger.Counts.__dataclass_fields__
     return ledger.Counts(**{k: sum(getattr(c, k) for c in found) for k in fields})

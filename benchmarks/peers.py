@@ -2,10 +2,10 @@
 
     python -m benchmarks.peers KIND PORT COUNT CONNECTIONS MAIL
 
-`aiosmtplib` and `smtplib` are given the finished bytes of a mail, which is the best they
-can be given: no rendering, no ledger. `email` and `flask` make each reader's mail, as
-programs on their own do: one over one connection, the other also rendering a template and
-connecting anew for each, as the usual extension does.
+`aiosmtplib` and `smtplib` are given the finished bytes of a mail, which is the best
+they can be given: no rendering, no ledger. `email` and `flask` make each reader's mail:
+one sends it over one connection, the other also renders a template and connects anew
+for each, as the usual extension does.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ def with_aiosmtplib(port: int, number: int, connections: int, mail: bytes) -> in
     waiting = recipients(number)
 
     async def carry() -> None:
-        relay = aiosmtplib.SMTP(HOST, port, start_tls=False)
+        relay = aiosmtplib.SMTP(hostname=HOST, port=port, start_tls=False)
         async with relay:
             for recipient in waiting:
                 await relay.sendmail(SENDER, [recipient], mail)

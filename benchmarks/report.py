@@ -47,9 +47,9 @@ class Goal:
     @property
     def wanted(self) -> str:
         """Say what was to be reached."""
-        if self.at_least is not None:
-            return f"at least {self.at_least:g} {self.unit}"
-        return f"at most {self.at_most:g} {self.unit}"
+        bound = "at least" if self.at_least is not None else "at most"
+        number = self.at_most if self.at_least is None else self.at_least
+        return f"{bound} {number:g} {self.unit}"
 
     def cells(self) -> list[str]:
         """Return its row of a table."""
@@ -62,7 +62,7 @@ GOAL_COLUMNS = ("What", "Goal", "Reached (min–max)", "")
 
 @dataclass(slots=True)
 class Section:
-    """One part of the suite: its table, its goals, and what is to be known about them."""
+    """One part of the suite: its table, its goals, and what is to be known of them."""
 
     name: str
     title: str
@@ -92,11 +92,11 @@ class Section:
 
 def figure(value: float) -> str:
     """Write a number with as many digits as mean something."""
-    if abs(value) >= 100:
+    if abs(value) >= 100 or not value:
         return f"{value:,.0f}"
     if abs(value) >= 10:
         return f"{value:.1f}"
-    return f"{value:.2f}" if abs(value) >= 0.1 or not value else f"{value:.3f}"
+    return f"{value:.2f}" if abs(value) >= 0.1 else f"{value:.3f}"
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

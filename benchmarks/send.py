@@ -4,7 +4,6 @@ Round 1 has every contender into every sink, round 2 again, and so on; ratios ar
 inside a round, and the middle one counts.
 """
 
-import time
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -145,13 +144,17 @@ def fill(section: Section, runs: Runs, chosen: Sequence[Contender]) -> None:
 
 def ratios(runs: Runs, sink: str, one: str, other: str) -> Spread | None:
     """Return how much faster one was than another, round by round."""
-    pairs = list(zip(runs.get((sink, one), ()), runs.get((sink, other), ()), strict=False))
+    pairs = list(
+        zip(runs.get((sink, one), ()), runs.get((sink, other), ()), strict=False)
+    )
     return Spread.of([a.rate / b.rate for a, b in pairs]) if pairs else None
 
 
 def cost_ratios(runs: Runs, sink: str, one: str, other: str) -> Spread | None:
     """Return how much more processor time one took than another, round by round."""
-    pairs = list(zip(runs.get((sink, one), ()), runs.get((sink, other), ()), strict=False))
+    pairs = list(
+        zip(runs.get((sink, one), ()), runs.get((sink, other), ()), strict=False)
+    )
     return Spread.of([a.cpu_us / b.cpu_us for a, b in pairs]) if pairs else None
 
 
@@ -174,9 +177,3 @@ def goals(runs: Runs) -> list[Goal]:
             what = f"client CPU a message into {sink}, SQLite, against aiosmtplib"
             found.append(Goal(what, cost, at_most=0.125))
     return found
-
-
-def timed(section: Section, began: float) -> Section:
-    """Note how long a part took."""
-    section.seconds = time.monotonic() - began
-    return section

@@ -1,8 +1,8 @@
 """SMTP servers that take everything and count: our C one, Postfix's, and a Python one.
 
-    with CSink(chunking=True) as sink:
-        … sink.port …
-        sink.count()
+with CSink(chunking=True) as sink:
+    … sink.port …
+    sink.count()
 """
 
 import mmap
@@ -148,7 +148,7 @@ class SmtpSink(Sink):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
-        self._output = tempfile.TemporaryFile()  # noqa: SIM115 (closed at the end)
+        self._output = tempfile.TemporaryFile()
         account = ["-u", "nobody"] if os.geteuid() == 0 else []
         self._process = subprocess.Popen(
             [program, "-c", *account, f"127.0.0.1:{self.port}", "1000"],

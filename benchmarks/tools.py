@@ -1,7 +1,7 @@
 """The programs the benchmarks use: found here, built, or fetched without installing.
 
-Everything lands in `build/bench`, which git does not see. What cannot be had is None, and
-whoever asked says in one line what is left out.
+Everything lands in `build/bench`, which git does not see. What cannot be had is None,
+and whoever asked says in one line what is left out.
 """
 
 import os
@@ -46,7 +46,7 @@ def postfix(name: str) -> Path | None:
 
 
 def postfix_environ() -> dict[str, str]:
-    """Return the environment in which programs that were unpacked find their libraries."""
+    """Return an environment in which unpacked programs find their libraries."""
     folder = CACHE / "postfix" / "usr" / "lib"
     if not folder.exists():
         return dict(os.environ)
@@ -72,7 +72,7 @@ def _unpack_postfix() -> None:
 
 
 def _libraries() -> list[str]:
-    """Name the packages with shared libraries that postfix depends on and are not here."""
+    """Name the packages with libraries that postfix needs and that are not here."""
     said = subprocess.run(
         ["apt-cache", "depends", "--important", "postfix"],
         capture_output=True,
@@ -90,7 +90,7 @@ def _libraries() -> list[str]:
 
 
 def _starts(program: Path) -> bool:
-    """Tell whether a program finds its libraries (it ends at once, for want of words)."""
+    """Tell whether a program finds its libraries; it ends at once and says why."""
     said = subprocess.run(
         [program], capture_output=True, env=postfix_environ(), check=False
     )

@@ -1,0 +1,112 @@
+"""Line charts as plain SVG, to be read on white and on black. Pure."""
+
+import math
+from collections.abc import Mapping, Sequence
+from html import escape
+
+WIDTH, HEIGHT = 720, 400
+LEFT, RIGHT, TOP, BOTTOM = 70, 200, 44, 56
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+DARK = ("#56b4e9", "#ff8c42", "#2fd6a3", "#e8a2c8", "#f0c14b", "#9ad5ff")
+Points = Sequence[tuple[float, float]]
+
+
+def chart(
+    title: str,
+    across: str,
+    up: str,
+    series: Mapping[str, Points],
+    *,
+    log_across: bool = False,
+) -> str:
+    """Draw lines; the vertical scale is logarithmic."""
+    xs = sorted({x for points in series.values() for x, _ in points})
+    ys = [y for points in series.values() for _, y in points if y > 0]
+    low, high = math.floor(math.log10(min(ys))), math.ceil(math.log10(max(ys)))
+    high += high == low
+
+    def place_x(x: float) -> float:
+        first, last = (
+            (math.log(xs[0]), math.log(xs[-1])) if log_across else (xs[0], xs[-1])
+        )
+        here = math.log(x) if log_across else x
+        span = (last - first) or 1
+        return round(LEFT + (here - first) / span * (WIDTH - LEFT - RIGHT), 1)
+
+    def place_y(y: float) -> float:
+        part = (math.log10(y) - low) / (high - low)
+        return round(HEIGHT - BOTTOM - part * (HEIGHT - TOP - BOTTOM), 1)
+
+    body = [f'<text class="title" x="{LEFT}" y="22">{escape(title)}</text>']
+    body += [
+        _grid(place_y(10.0**power), f"{10**power:,}") for power in range(low, high + 1)
+    ]
+    body += [_tick(place_x(x), f"{x:g}") for x in xs]
+    body += [_axes(across, up)]
+    last_ys: list[float] = []
+    for number, (name, points) in enumerate(series.items()):
+        places = [(place_x(x), place_y(y)) for x, y in points if y > 0]
+        body.append(_line(number, name, places, last_ys))
+    return _document(title, body)
+
+
+def _document(title: str, body: Sequence[str]) -> str:
+    light = "".join(_colour(n, colour) for n, colour in enumerate(COLOURS))
+    dark = "".join(_colour(n, colour) for n, colour in enumerate(DARK))
+    style = (
+        "text{font:13px system-ui,sans-serif;fill:#24292f}"
+        ".title{font-size:15px;font-weight:600}"
+        ".end{text-anchor:end}.mid{text-anchor:middle}"
+        ".grid{stroke:#d0d7de;stroke-width:1}"
+        "polyline{fill:none;stroke-width:2.5;stroke-linejoin:round}"
+        f".back{{fill:#fff}}{light}"
+        "@media(prefers-color-scheme:dark){text{fill:#e6edf3}.back{fill:#0d1117}"
+        f".grid{{stroke:#30363d}}{dark}}}"
+    )
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}"'
+        f' role="img" aria-label="{escape(title)}"><style>{style}</style>\n'
+        f'<rect class="back" width="{WIDTH}" height="{HEIGHT}" rx="6"/>\n'
+        + "\n".join(body)
+        + "\n</svg>\n"
+    )
+
+
+def _colour(number: int, colour: str) -> str:
+    return (
+        f".s{number} polyline{{stroke:{colour}}}"
+        f".s{number} circle,.s{number} text{{fill:{colour}}}"
+    )
+
+
+def _grid(y: float, label: str) -> str:
+    return (
+        f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}"/>'
+        f'<text class="end" x="{LEFT - 8}" y="{y + 4}">{label}</text>'
+    )
+
+
+def _tick(x: float, label: str) -> str:
+    return f'<text class="mid" x="{x}" y="{HEIGHT - BOTTOM + 20}">{label}</text>'
+
+
+def _axes(across: str, up: str) -> str:
+    middle = (LEFT + WIDTH - RIGHT) / 2
+    return (
+        f'<text class="mid" x="{middle}" y="{HEIGHT - 12}">{escape(across)}</text>'
+        f'<text x="{LEFT - 62}" y="40">{escape(up)}</text>'
+    )
+
+
+def _line(number: int, name: str, places: Points, taken: list[float]) -> str:
+    """Draw one line with its name at its end, clear of the names before it."""
+    x, y = places[-1]
+    while any(abs(y - other) < 16 for other in taken):
+        y += 16 if y < HEIGHT / 2 else -16
+    taken.append(y)
+    path = " ".join(f"{a},{b}" for a, b in places)
+    dots = "".join(f'<circle cx="{a}" cy="{b}" r="3.5"/>' for a, b in places)
+    return (
+        f'<g class="s{number % len(COLOURS)}"><polyline points="{path}"/>{dots}'
+        f'<text x="{x + 10}" y="{y + 4}">{escape(name)}</text></g>'
+    )

@@ -7,13 +7,14 @@ export PORT MAILBOX_SMTP_PORT
 VENV := .venv/bin
 PYTEST := $(VENV)/python -m pytest
 TESTS ?=
+BENCH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format bench pictures setup setup-dev clean
+.PHONY: help run test check format bench pictures setup setup-dev setup-bench clean
 MAKEFLAGS += --no-print-directory
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' Makefile
 
 run: setup ## set everything up and start it: web, worker, local mailbox, a sample newsletter
 	@exec $(VENV)/python -m newsletter demo --stop-with-parent
@@ -30,8 +31,8 @@ check: setup-dev ## format, lint, types, tests: what CI runs
 format: setup-dev ## put the code in order
 	@$(VENV)/ruff check --fix --quiet . ; $(VENV)/ruff format .
 
-bench: setup-dev ## the benchmarks; prints rates and ratios
-	@$(VENV)/python -m benchmarks.send
+bench: setup-bench ## the benchmarks; prints rates and ratios (BENCH=--quick: 3 minutes)
+	@$(VENV)/python -m benchmarks $(BENCH)
 
 pictures: setup-dev ## the README's pictures, made from a running demo
 	@$(VENV)/python -m tests.browser.pictures
@@ -42,6 +43,9 @@ setup: ## .venv with what running needs
 setup-dev: ## .venv with what testing needs too
 	@sh scripts/setup requirements-dev.txt
 
+setup-bench: setup-dev ## .venv with what the benchmarks need too
+	@sh scripts/setup benchmarks/requirements.txt
+
 clean: ## remove .venv and caches; keeps instance/, where the data is
-	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf .venv build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -prune -exec rm -rf {} +

@@ -181,7 +181,7 @@ def main() -> None:
     print(", ".join(f"{name} {value}" for name, value in about["machine"].items()))
     sections = run(given)
     goals = [goal.cells() for section in sections for goal in section.goals]
-    if goals:
+    if len(sections) > 1 and goals:
         print("\n" + report.table(GOAL_COLUMNS, goals))
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
     RESULTS.write_text(as_json(sections, about))

@@ -220,7 +220,7 @@ def run_smtp_source(sink: Sink, number: int, connections: int, length: int) -> R
     """
     program = tools.postfix("smtp-source")
     assert program
-    command = [program, "-d", "-s", str(connections), "-m", str(number)]
+    command = [str(program), "-d", "-s", str(connections), "-m", str(number)]
     command += ["-l", str(length), "-f", SENDER, "-t", "reader@exempel.example"]
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     began = time.monotonic()

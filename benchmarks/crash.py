@@ -64,7 +64,7 @@ def measure(bench: Bench, *, seed: int | None = None) -> Section:
         describe(section, name, found)
     section.notes.append(
         "Listed are all whose outcome was unknown for a moment (`issue status` names"
-        " them); most of them had got nothing yet and got one mail."
+        " them), also those who had got nothing yet and so got one mail."
     )
     return section
 

@@ -81,17 +81,13 @@ def _missing() -> str:
 @contextmanager
 def hosts() -> Iterator[list[Host]]:
     """Make three hosts, in namespaces if we may; take them down afterwards."""
-    made = [Host(number) for number in range(1, HOSTS + 1)]
+    made, apart_here = [Host(number) for number in range(1, HOSTS + 1)], _may()
     try:
-        apart = [_namespace(host.number) for host in made] if _may() else []
+        apart = [_namespace(host.number) for host in made] if apart_here else []
         yield apart or made
     finally:
-        for host in made:
-            subprocess.run(
-                ["ip", "netns", "del", _name(host.number)],
-                capture_output=True,
-                check=False,
-            ) if _may() else None
+        for host in made if apart_here else ():
+            _take_down(_name(host.number))
 
 
 def _may() -> bool:
@@ -99,13 +95,16 @@ def _may() -> bool:
     if os.geteuid() or not shutil.which("ip"):
         return False
     trial = _name(0)
-    made = subprocess.run(
-        ["ip", "netns", "add", trial], capture_output=True, check=False
-    )
-    if made.returncode:
+    adding = ["ip", "netns", "add", trial]
+    if subprocess.run(adding, capture_output=True, check=False).returncode:
         return False
-    subprocess.run(["ip", "netns", "del", trial], check=False, capture_output=True)
+    _take_down(trial)
     return True
+
+
+def _take_down(name: str) -> None:
+    """Remove a namespace and its cables."""
+    subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
 
 
 def _name(number: int) -> str:
@@ -162,7 +161,7 @@ def run(places: list[Host], readers: int) -> Found:
         for worker in workers[1:]:
             worker.process.terminate()
         for worker in workers:
-            worker.process.communicate()
+            finish(worker)
         seen, left = sink.seen(), counts(url)
         with opened(url) as database, database.reading() as session:
             everybody = set(session.scalars(select(Delivery.address)))
@@ -209,6 +208,16 @@ def mend(host: Host, worker: Child) -> None:
         _ip("link", "set", host.cable, "up")
     else:
         worker.process.send_signal(signal.SIGCONT)
+
+
+def finish(worker: Child) -> None:
+    """Wait for a worker's end, or make it."""
+    try:
+        worker.process.communicate(timeout=60)
+    except subprocess.TimeoutExpired:
+        worker.process.kill()
+        worker.process.communicate()
+        raise
 
 
 def describe(section: Section, found: Found) -> None:

@@ -163,10 +163,10 @@ def _words_of(session: Session, readers: int) -> Any:
         drawn = func.md5(cast(func.random(), String) + cast(Subscriber.id, String))
         return numbers, number, padded, func.substr(drawn, 1, 22)
     first = select(literal(1).label("n")).cte("numbers", recursive=True)
-    numbers = first.union_all(select(first.c.n + 1).where(first.c.n < readers))
-    padded = func.printf("%064x", numbers.c.n)
+    counted = first.union_all(select(first.c.n + 1).where(first.c.n < readers))
+    padded = func.printf("%064x", counted.c.n)
     token = func.lower(func.hex(func.randomblob(literal_column("11"))))
-    return numbers, numbers.c.n, padded, token
+    return counted, counted.c.n, padded, token
 
 
 def _value(column: Any, value: object) -> ColumnElement[Any]:

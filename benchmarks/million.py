@@ -8,7 +8,7 @@ that sending does: rendering, freezing, counting, the worker noticing.
 import time
 from typing import Any
 
-from sqlalchemy import MetaData, Table, func, insert, literal, select
+from sqlalchemy import MetaData, Table, func, insert, literal, quoted_name, select
 
 from benchmarks import postgres, tools
 from benchmarks.contenders import Bench, Child
@@ -134,8 +134,9 @@ def like_the_ledger(database: Database) -> Table:
         table.constraints.discard(key)
     for column in table.c:
         column.foreign_keys.clear()
-    for index in table.indexes:
-        index.name = f"bare_{index.name}"
+    # On either database some of these names are shared by all tables.
+    for named in (*table.indexes, *table.constraints):
+        named.name = quoted_name(f"bare_{named.name}", None)
     with database.transaction() as session:
         table.create(session.connection())
     return table

@@ -79,7 +79,6 @@ def measure(bench: Bench) -> Section:
 
 def run(place: Place, spell: Spell) -> tuple[float, list[float]]:
     """Send the issue while people sign up; return its seconds and their waits (ms)."""
-    relay = {"connections": 10, **({"rate": spell.rate} if spell.rate else {})}
     with CSink(records=True, only=MARK) as sink:
         people = Child("benchmarks.signups", place.url, spell.signups)
         worker = subprocess.Popen(
@@ -87,7 +86,7 @@ def run(place: Place, spell: Spell) -> tuple[float, list[float]]:
             cwd=tools.ROOT,
             env={
                 **clean_environ(),
-                **environ_for(place.url, relay_url(sink.port, **relay)),
+                **environ_for(place.url, relay_url(sink.port, rate=spell.rate)),
             },
             stderr=subprocess.DEVNULL,
         )

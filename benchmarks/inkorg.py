@@ -22,6 +22,7 @@ from typing import Any
 import uvloop
 
 from benchmarks.installation import opened, settings_for
+from newsletter.mail import ledger
 from newsletter.mail.sender import Sender
 
 
@@ -76,11 +77,11 @@ def main() -> None:
     given = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     settings = settings_for(given.database_url, given.smtp_url)
-    more = {"lease": timedelta(seconds=given.lease)} if given.lease else {}
+    lease = timedelta(seconds=given.lease) if given.lease else ledger.LEASE
     with opened(given.database_url) as database:
 
         def make() -> Sender:
-            return Sender(database, settings, **more)
+            return Sender(database, settings, lease=lease)
 
         def work() -> int:
             if given.until_told:

@@ -8,7 +8,17 @@ that sending does: rendering, freezing, counting, the worker noticing.
 import time
 from typing import Any
 
-from sqlalchemy import MetaData, Table, func, insert, literal, quoted_name, select
+from sqlalchemy import (
+    Constraint,
+    Index,
+    MetaData,
+    Table,
+    func,
+    insert,
+    literal,
+    quoted_name,
+    select,
+)
 
 from benchmarks import postgres, tools
 from benchmarks.contenders import Bench, Child
@@ -135,6 +145,7 @@ def like_the_ledger(database: Database) -> Table:
     for column in table.c:
         column.foreign_keys.clear()
     # On either database some of these names are shared by all tables.
+    named: Index | Constraint
     for named in (*table.indexes, *table.constraints):
         named.name = quoted_name(f"bare_{named.name}", None)
     with database.transaction() as session:

@@ -70,12 +70,13 @@ def sent_and_received(sink: Sink, seed: int) -> tuple[str, str]:
 
 
 def test_every_byte_comes_in_order_both_ways_on_many_connections() -> None:
-    with Echo().running() as echo, Delayed(echo, ROUND_TRIP_MS) as far:
-        with ThreadPoolExecutor(6) as threads:
-            for sent, got in threads.map(
-                lambda seed: sent_and_received(far, seed), range(6)
-            ):
-                assert sent == got
+    with (
+        Echo().running() as echo,
+        Delayed(echo, ROUND_TRIP_MS) as far,
+        ThreadPoolExecutor(6) as threads,
+    ):
+        found = list(threads.map(lambda seed: sent_and_received(far, seed), range(6)))
+    assert [sent for sent, _ in found] == [got for _, got in found]
 
 
 def test_a_round_trip_takes_no_less_than_it_should() -> None:

@@ -77,7 +77,7 @@ def block(bench: Bench, section: Section, rounds: int) -> Runs:
                 for name, amount in amounts.items():
                     if BY_NAME[name].missing():
                         continue
-                    scaled = max(30, amount // 2) if bench.quick else amount
+                    scaled = max(30, amount // 3) if bench.quick else amount
                     run = BY_NAME[name].run(bench, targets[offer], scaled)
                     runs[offer, name].append(run)
                     report_run(number, offer, name, run)

@@ -9,8 +9,6 @@ import time
 from typing import Any
 
 from sqlalchemy import (
-    Constraint,
-    Index,
     MetaData,
     Table,
     func,
@@ -145,7 +143,7 @@ def like_the_ledger(database: Database) -> Table:
     for column in table.c:
         column.foreign_keys.clear()
     # On either database some of these names are shared by all tables.
-    named: Index | Constraint
+    named: Any
     for named in (*table.indexes, *table.constraints):
         named.name = quoted_name(f"bare_{named.name}", None)
     with database.transaction() as session:

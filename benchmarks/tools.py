@@ -73,20 +73,22 @@ def _unpack_postfix() -> None:
 
 def _libraries() -> list[str]:
     """Name the packages with libraries that postfix needs and that are not here."""
+    leaving_out = ("recommends", "suggests", "conflicts", "breaks", "replaces")
     said = subprocess.run(
-        ["apt-cache", "depends", "--important", "postfix"],
+        ["apt-cache", "depends", "--recurse", "postfix"]
+        + [f"--no-{kind}" for kind in (*leaving_out, "enhances")],
         capture_output=True,
         text=True,
         check=False,
     ).stdout
-    named = [line.split()[-1] for line in said.splitlines() if "Depends: lib" in line]
+    named = [line for line in said.splitlines() if line.startswith("lib")]
     listed = subprocess.run(
         ["dpkg-query", "-W", "-f", "${Package}\n"],
         capture_output=True,
         text=True,
         check=False,
     ).stdout.split()
-    return [name for name in named if name not in listed]
+    return [name for name in named if name not in listed and ":" not in name]
 
 
 def _starts(program: Path) -> bool:

@@ -11,7 +11,9 @@ The results are also in build/bench/results.json.
 import argparse
 import functools
 import json
+import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -171,6 +173,7 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     """Measure, print, and write down."""
     given = arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # and take everything down
     about = {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": commit(),

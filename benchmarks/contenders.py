@@ -5,6 +5,7 @@ much processor they used meanwhile, all threads together. For Inkorg that is the
 pipeline: claiming from the ledger, splicing, SMTP, committing what became of each.
 """
 
+import atexit
 import json
 import os
 import resource
@@ -57,6 +58,7 @@ class Child:
             text=True,
             env=clean_environ(),
         )
+        atexit.register(self.process.kill)  # nothing is left if the bench breaks off
         assert self.process.stdout
         if self.process.stdout.readline() != "ready\n":
             raise RuntimeError(f"{module} did not start")

@@ -3,9 +3,11 @@
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
+from itertools import pairwise
 
 WIDTH, HEIGHT = 720, 400
-LEFT, RIGHT, TOP, BOTTOM = 70, 200, 44, 56
+LEFT, RIGHT, TOP, BOTTOM = 70, 200, 66, 56
+APART = 16  # of names at the ends of lines
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 DARK = ("#56b4e9", "#ff8c42", "#2fd6a3", "#e8a2c8", "#f0c14b", "#9ad5ff")
 Points = Sequence[tuple[float, float]]
@@ -43,10 +45,13 @@ def chart(
     ]
     body += [_tick(place_x(x), f"{x:g}") for x in xs]
     body += [_axes(across, up)]
-    last_ys: list[float] = []
-    for number, (name, points) in enumerate(series.items()):
-        places = [(place_x(x), place_y(y)) for x, y in points if y > 0]
-        body.append(_line(number, name, places, last_ys))
+    lines = [
+        [(place_x(x), place_y(y)) for x, y in points if y > 0]
+        for points in series.values()
+    ]
+    names = _apart([places[-1][1] for places in lines])
+    for number, (name, places) in enumerate(zip(series, lines, strict=True)):
+        body.append(_line(number, name, places, names[number]))
     return _document(title, body)
 
 
@@ -94,19 +99,25 @@ def _axes(across: str, up: str) -> str:
     middle = (LEFT + WIDTH - RIGHT) / 2
     return (
         f'<text class="mid" x="{middle}" y="{HEIGHT - 12}">{escape(across)}</text>'
-        f'<text x="{LEFT - 62}" y="40">{escape(up)}</text>'
+        f'<text x="{LEFT - 62}" y="46">{escape(up)}</text>'
     )
 
 
-def _line(number: int, name: str, places: Points, taken: list[float]) -> str:
-    """Draw one line with its name at its end, clear of the names before it."""
-    x, y = places[-1]
-    while any(abs(y - other) < 16 for other in taken):
-        y += 16 if y < HEIGHT / 2 else -16
-    taken.append(y)
+def _apart(ys: Sequence[float]) -> list[float]:
+    """Move heights so far down that what is written there does not overlap."""
+    moved = list(ys)
+    ranked = sorted(range(len(ys)), key=lambda number: ys[number])
+    for above, below in pairwise(ranked):
+        moved[below] = max(moved[below], moved[above] + APART)
+    over = max(moved, default=0) - (HEIGHT - BOTTOM)
+    return [y - max(0, over) for y in moved]
+
+
+def _line(number: int, name: str, places: Points, name_y: float) -> str:
+    """Draw one line with its name at its end."""
     path = " ".join(f"{a},{b}" for a, b in places)
     dots = "".join(f'<circle cx="{a}" cy="{b}" r="3.5"/>' for a, b in places)
     return (
         f'<g class="s{number % len(COLOURS)}"><polyline points="{path}"/>{dots}'
-        f'<text x="{x + 10}" y="{y + 4}">{escape(name)}</text></g>'
+        f'<text x="{places[-1][0] + 10}" y="{name_y + 4}">{escape(name)}</text></g>'
     )

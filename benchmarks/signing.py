@@ -12,7 +12,7 @@ from benchmarks.installation import Place, environ_for, relay_url
 from benchmarks.million import send
 from benchmarks.report import Goal, Section, Spread, figure
 from benchmarks.send import Runs, ratios, report_run
-from benchmarks.sinks import Sink, SmtpSink
+from benchmarks.sinks import CSink, Sink, SmtpSink
 from newsletter.demo.content import SLUG
 
 MODULE = "newsletter.mail.dkim"
@@ -34,6 +34,10 @@ def measure(bench: Bench, *, rounds: int) -> Section:
     if not tools.postfix("smtp-sink"):
         section.notes.append(f"Left out: {tools.NO_POSTFIX}.")
         return section
+    if tools.compiled("csink"):
+        plain = length(bench, "off")
+        for signing in GOALS:
+            assert length(bench, signing) > plain + 200, f"{signing} signs nothing"
     runs: Runs = defaultdict(list)
     with SmtpSink() as sink:
         for number in range(rounds):
@@ -56,6 +60,13 @@ def measure(bench: Bench, *, rounds: int) -> Section:
             what = f"{WHAT[signing]} DKIM on against off, into smtp-sink"
             section.goals.append(Goal(what, ratio, at_least=GOALS[signing]))
     return section
+
+
+def length(bench: Bench, signing: str) -> float:
+    """Return how long the mails are, to see that they are signed."""
+    with CSink() as sink:
+        run = signed(bench, sink, signing, 100)
+        return sink.counted().bytes / run.messages
 
 
 def signed(bench: Bench, sink: Sink, signing: str, amount: int) -> Run:

@@ -1,1 +1,1 @@
-"""Benchmarks: rates, memory, and ratios taken inside one run."""
+"""Benchmarks: rates, costs and promises, in ratios taken inside one run."""

@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -76,7 +77,12 @@ def run(given: argparse.Namespace) -> list[Section]:
         for name in given.only:
             print(f"\n{name} …", flush=True)
             began = time.monotonic()
-            section = parts[name]()
+            try:
+                section = parts[name]()
+            except Exception as error:  # the other parts are worth having
+                traceback.print_exc()
+                section = Section(name, name, notes=[f"Broke off: {error!r:.300}"])
+                section.broken = True
             section.seconds = time.monotonic() - began
             print(report.on_terminal(section), flush=True)
             done.append(section)
@@ -189,6 +195,8 @@ def main() -> None:
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
     RESULTS.write_text(as_json(sections, about))
     print(f"\nAs JSON: {RESULTS.relative_to(tools.ROOT)}")
+    if any(section.broken for section in sections):
+        sys.exit("Something broke off: see above. The document is left as it was.")
     if given.docs:
         write_document(sections, about)
         print(f"Written into {DOCUMENT.relative_to(tools.ROOT)}")

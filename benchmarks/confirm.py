@@ -38,7 +38,7 @@ SPELLS = (
     Spell("4,000/s", 100_000, signups=10, rate=4_000),
 )
 QUICK = (
-    Spell("full speed", 50_000, signups=20),
+    Spell("full speed", 30_000, signups=20),
     Spell("4,000/s", 20_000, signups=10, rate=4_000),
 )
 

@@ -103,8 +103,9 @@ def crash(place: Place, kills: int, dice: random.Random) -> Found:
     with CSink(records=True) as sink:
         for mark in marks:
             worker = start_worker(place, sink)
-            # The mark may lie behind already: this worker is killed as it begins.
-            wait_for(sink, max(mark, sink.count() + 1), place)
+            # The mark may lie behind already: then a little later.
+            later = sink.count() + dice.randint(1, max(1, place.readers // kills // 2))
+            wait_for(sink, max(mark, later), place)
             time.sleep(dice.random() * 0.005)
             worker.process.kill()
             killed_at.append(time.monotonic_ns())

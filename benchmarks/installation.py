@@ -267,7 +267,7 @@ class Stock:
         """Return the address of the database that copies are made from."""
         key = (dialect, readers, send)
         if key not in self._made:
-            name = f"base{len(self._made)}"
+            name = f"base{next(self._numbers)}"
             if dialect == "sqlite":
                 url = f"sqlite:///{self.folder / name}.sqlite3"
             else:

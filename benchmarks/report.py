@@ -74,6 +74,7 @@ class Section:
     plots: dict[str, str] = field(default_factory=dict)  # file name: SVG
     captions: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
+    broken: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """Return what a program would want to read."""

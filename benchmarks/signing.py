@@ -90,5 +90,6 @@ def command(place: Place, *words: str) -> None:
         cwd=tools.ROOT,
         env={**clean_environ(), **environ_for(place.url, relay_url(25), folder)},
         stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
         check=True,
     )

@@ -2,8 +2,8 @@
 
 Couriers carry, one connection each. One loop keeps the ledger: while one write is under
 way the next outcomes gather, and the next write takes them all, with the claims that
-are needed by then. Nothing waits for a timer and nothing gathers for longer than a
-write, so that a kill leaves unknown what was in flight and no more.
+are needed by then. Nothing gathers for longer than a write and a breath, so that a kill
+leaves unknown what was in flight and no more.
 
 Claims follow need: what the couriers can begin at once and a quarter of a second's
 worth ahead. Single mails are looked for in every turn and go before everything else.
@@ -46,6 +46,7 @@ LOOK_SECONDS = 0.25  # between looks for work when there is none
 SINGLES_AT_ONCE = 50
 SINGLES_SECONDS = 0.1
 CHORES_SECONDS = 2.0
+BREATH_SECONDS = 0.02  # from one write to the next
 LEARN_SECONDS = 60.0
 CLOCKS_AGREE = timedelta(seconds=1)
 DRAIN_SECONDS = 8.0  # for what is on the wire when told to stop
@@ -87,6 +88,7 @@ class Sender:
         self._chores_at = self._look_at = self._singles_at = self._learn_at = 0.0
         self._dry = True  # nothing was left to claim
         self._gone = False  # every courier has left
+        self._written_at = 0.0  # when the last write began
         self._last_try = 0.0  # to write, when told to stop
         self._bell = asyncio.Event()  # there is news for the ledger
         self._outcomes: list[Outcome] = []
@@ -203,7 +205,9 @@ class Sender:
 
     async def _keep_books(self, *, until_idle: bool) -> None:
         """Write turn after turn; between them wait for news or look for work."""
+        await self._look()
         while True:
+            await self._breathe()
             self._bell.clear()
             if turn := self._next_turn():
                 await self._take(turn)
@@ -211,6 +215,12 @@ class Sender:
                 return
             else:
                 await self._wait_or_look()
+
+    async def _breathe(self) -> None:
+        """Leave the processor to the wire for a moment after a write."""
+        pause = self._written_at + BREATH_SECONDS - monotonic()
+        if pause > 0 and not self.desk.closed:
+            await asyncio.sleep(pause)
 
     def _next_turn(self) -> Turn | None:
         """Gather what there is to write now; None if nothing."""
@@ -273,6 +283,7 @@ class Sender:
     async def _take(self, turn: Turn) -> None:
         try:
             await self._ask_for(turn)
+            self._written_at = monotonic()
             result = await self._in_thread(self._clerk.write, turn, self.now())
             await self._ask_for_singles(result)
         except SQLAlchemyError as error:

@@ -75,6 +75,8 @@ class Dispatch:
         if desk.closed or route.access.held:
             return None
         desk.drop_stale()
+        if desk.bulk and not desk.singles and self._is_plain(route):
+            return desk.bulk.popleft()
         errand = None
         if desk.singles and self._may_take_single(route):
             errand = self._pick(desk.singles, route)
@@ -123,6 +125,16 @@ class Dispatch:
             if (relay, provider) in self.slowed
         }
         self.slowed = {**slowed, **unwritten}
+
+    def _is_plain(self, route: Route) -> bool:
+        """Tell whether nothing limits what goes this way: nothing is to be weighed."""
+        return (
+            route.unlimited
+            and self._router is None
+            and route.is_quick
+            and not self.slowed
+            and not route.concurrency.watchful
+        )
 
     def _may_take_single(self, route: Route) -> bool:
         return route.has_credit and route.pace.single_may_go()

@@ -117,6 +117,7 @@ _PHASES = (Phase.MAIL, Phase.RCPT, Phase.DATA, Phase.DOT, Phase.CONNECT, Phase.D
 _GOOD, _GO_ON = 0x32, 0x33  # "2", "3": the first digit of a reply
 _LINES = (b"RSET\r\n", b"DATA\r\n", b"BDAT 0\r\n", b".\r\n")
 _RSET_LINE, _DATA_LINE, _PROBE_LINE, _END = _LINES
+_NO_LINES = [b"?"] * 4  # where there are fewer
 _NOT_UNDERSTOOD = frozenset({500, 502, 503, 504})
 
 
@@ -183,6 +184,36 @@ class Exchange:
         self._begin(out)
         if out:
             self._write(out)
+
+    def in_stride(self, data: bytes) -> bool:
+        """Take what a relay says, pipelined, when all is well; False if it says else.
+
+        The same as `reply` does with the four lines, at a third of the price: a message
+        taken, and the next one's envelope accepted. Nothing may be left from before.
+        """
+        expected, ahead = self._expected, self._envelope
+        if ahead is None or len(expected) != 4 or expected[0][0] != _DOT:
+            return False
+        taken, sender, recipient, go_on, *rest = data.split(b"\r\n", 4) + _NO_LINES
+        if not (
+            rest[0] == b""
+            and taken[:4] == sender[:4] == recipient[:4] == b"250 "
+            and go_on[:4] == b"354 "
+        ):
+            return False
+        mail = expected[0][1]
+        if mail not in self._open or mail.refusal:
+            return False
+        expected.clear()
+        self._envelope, self.proven = None, True
+        self._done(mail)
+        self._carrier.delivered(mail, taken)
+        expected.append((_DOT, ahead))
+        ahead.loaded = True
+        out = [ahead.body if ahead.dotless else stuffed(ahead.body), _END]
+        self._begin(out)
+        self._write(out)
+        return True
 
     def reply(self, line: bytes, before: Sequence[bytes] = ()) -> None:
         """Take a reply: its last line, without the end, and those before it.

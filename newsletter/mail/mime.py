@@ -193,9 +193,7 @@ def freeze(letter: Letter) -> Frozen:
 
 def message_id(delivery_id: int, nonce: str, domain: str) -> str:
     """Return the Message-ID of a delivery: the same each time, and nothing personal."""
-    if not _NONCE.fullmatch(nonce):
-        raise InvalidInput(N_("This message cannot be named."), field="nonce")
-    return f"<d{delivery_id:d}.{nonce}@{domain}>"
+    return f"<d{delivery_id:d}.{_nonce(nonce)}@{domain}>"
 
 
 def without_fields(text: str) -> str:
@@ -360,6 +358,13 @@ def _token(token: str) -> bytes:
     if not _TOKEN.fullmatch(token):
         raise InvalidInput(N_("This is not a reader's token."), field="token")
     return token.encode()
+
+
+@functools.lru_cache(maxsize=64)
+def _nonce(nonce: str) -> str:
+    if not _NONCE.fullmatch(nonce):
+        raise InvalidInput(N_("This message cannot be named."), field="nonce")
+    return nonce
 
 
 @functools.lru_cache(maxsize=64)

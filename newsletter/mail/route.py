@@ -49,8 +49,10 @@ class Route:
         self.throttled: set[str] = set()  # providers, since the last success
         self.recovered: set[str] = set()  # providers that take mail again
         self.answered = 0  # messages, since `measure`
+        self.lately = 0  # messages answered between the last two measurements
         self.connected = 0  # couriers with a connection
         self.idle: dict[Idler, None] = {}  # of these, with nothing to carry
+        self.unlimited = not relay.rate_per_second and not limits.is_limited(relay)
         self.limited = limits.is_limited(relay)
         self.credit = 0  # messages granted and not begun
         self.dry_until = 0.0  # nothing more is granted before
@@ -109,7 +111,7 @@ class Route:
     def measure(self) -> None:
         """Bring the speed up to date."""
         self.speed.add(self.answered)
-        self.answered = 0
+        self.lately, self.answered = self.answered, 0
 
     def may_hurry(self) -> bool:
         """Tell whether a message may begin before the last is answered.
@@ -121,7 +123,7 @@ class Route:
     def takes_bulk(self) -> bool:
         """Keep one courier free for single mails where the relay is slow."""
         most = self.relay.connections
-        return self.busy < most - 1 or most == 1 or self.latency < QUICK_SECONDS
+        return self.is_quick or most == 1 or self.busy < most - 1
 
     def spend(self) -> None:
         """Count a message that begins."""
@@ -134,7 +136,9 @@ class Route:
         if not self.usable:
             return 0, 0.0
         idle = len(self.idle) if self.takes_bulk() else 0
-        ahead = min(self.speed.now() * AHEAD_SECONDS, AHEAD_AT_MOST)
+        # Three times what went lately: a desk that runs dry fills up in a few turns.
+        ahead = max(self.speed.now() * AHEAD_SECONDS, 3 * self.lately)
+        ahead = min(ahead, AHEAD_AT_MOST)
         if self.latency < AHEAD_SECONDS / 2:
             ahead = max(ahead, self.relay.connections)
         if rate := self.pace.rate:

@@ -102,6 +102,7 @@ class Connection(asyncio.Protocol):
         self.extensions: Mapping[str, str] = {}
         self.closed = False  # no further message can be sent
         self.exchange: Exchange | None = None
+        self._size_limit = 0  # of a message, in octets; 0: none
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._waiting: deque[asyncio.Future[Reply]] = deque()
@@ -161,7 +162,8 @@ class Connection(asyncio.Protocol):
         Raises Unsendable where the relay has said that it would not take it.
         """
         utf8 = not (sender.isascii() and recipient.isascii())
-        self._check(utf8, len(body))
+        if utf8 or self._size_limit:
+            self._check(utf8, len(body))
         offered, to = self.extensions, ""
         options = f" SIZE={len(body)}" if "SIZE" in offered else ""
         if utf8:
@@ -259,6 +261,8 @@ class Connection(asyncio.Protocol):
         self._demand(reply, 250)
         lines = (line.partition(" ") for line in reply.text.split("\n")[1:])
         self.extensions = {name.upper(): value.strip() for name, _, value in lines}
+        limit = self.extensions.get("SIZE", "")
+        self._size_limit = int(limit) if limit.isdecimal() else 0
 
     async def _start_tls(self, context: ssl.SSLContext) -> None:
         if not self.offers("STARTTLS"):
@@ -333,8 +337,8 @@ class Connection(asyncio.Protocol):
             raise Unsendable(
                 Reply(550, "5.6.7", "The relay takes no international addresses")
             )
-        limit = self.extensions.get("SIZE", "")
-        if limit.isdecimal() and 0 < int(limit) < size:
+        limit = self._size_limit
+        if 0 < limit < size:
             raise Unsendable(
                 Reply(552, "5.3.4", f"Larger than the {limit} octets the relay takes")
             )
@@ -387,6 +391,15 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Cut what comes into replies and pass each on."""
+        exchange = self.exchange
+        if (
+            exchange is not None
+            and not (self._buffer or self._lines)
+            and exchange.in_stride(data)
+        ):
+            self._heard = self._loop.time()
+            self.trust.proven = True
+            return
         *lines, self._buffer = (self._buffer + data).split(b"\n")
         self._heard = self._loop.time()
         for raw in lines:

@@ -391,6 +391,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Cut what comes into replies and pass each on."""
+        data = data.replace(b"\0", b"?")  # PostgreSQL keeps none
         exchange = self.exchange
         if (
             exchange is not None

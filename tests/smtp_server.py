@@ -105,13 +105,14 @@ class SmtpServer:
         size: int = 0,
         extensions: tuple[str, ...] = ("PIPELINING", "8BITMIME", "ENHANCEDSTATUSCODES"),
         keep: bool = True,  # False: `count` and `seen` only
+        drip: bool = False,  # reply octet by octet
     ) -> None:
         self.port = port
         self.tls, self.starttls = tls, starttls
         self.certificate_for = certificate_for
         self.login, self.auth_methods = login, auth_methods
         self.smtputf8, self.size, self.extensions = smtputf8, size, extensions
-        self.keep = keep
+        self.keep, self.drip = keep, drip
         self.received: list[Received] = []
         self.count = 0
         self.seen: Counter[str] = Counter()  # recipients
@@ -355,16 +356,19 @@ class _Talk:
             self.rcpt_to.append(address)
 
     async def on_data(self, rest: str) -> None:
-        if not self.rcpt_to:
+        if self.mail_from is None or not self.rcpt_to:
             await self.say("554 5.5.1 No valid recipients")
             return
         address = self.rcpt_to[0]
         if not await self.answer("data", "354 End with a lone dot", address):
             return
         await self.answer("body", "", address)
-        data = b"\r\n" + await self.reader.readuntil(b"\r\n.\r\n")
-        data = data[2:-3].replace(b"\r\n..", b"\r\n.")
-        await self.take(data.removeprefix(b".") if data.startswith(b"..") else data)
+        lines = []
+        while (line := await self.reader.readline()) != b".\r\n":
+            if not line:
+                raise _Drop
+            lines.append(line.removeprefix(b"."))
+        await self.take(b"".join(lines))
 
     async def on_bdat(self, rest: str) -> None:
         """Take a chunk (RFC 3030): its octets come whatever the answer is."""
@@ -432,8 +436,13 @@ class _Talk:
         return reply[:1] in {"2", "3"}
 
     async def say(self, text: str) -> None:
-        self.writer.write(f"{text}\r\n".encode())
-        await self.writer.drain()
+        octets = f"{text}\r\n".encode()
+        size = 1 if self.server.drip else len(octets)
+        for start in range(0, len(octets), size):
+            self.writer.write(octets[start : start + size])
+            await self.writer.drain()
+            if self.server.drip:
+                await asyncio.sleep(0)
 
 
 _serials = itertools.count(int(time.time()))

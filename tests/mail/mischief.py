@@ -1,8 +1,8 @@
 """A relay that does what a script says, and remembers what it really did.
 
-For tests that drive the client against arbitrary behaviour. The relay runs in the loop
-of the test. Its `truth` about a recipient: TAKEN when it has kept the message and meant
-to say so, REFUSED when it has said no, missing where it never decided.
+For tests that drive the client against arbitrary behaviour; it runs in their loop.
+Taken is what it has kept for a sender and recipients that it had not refused, whether
+it could say so or not. It takes nothing after it has said 421.
 """
 
 import asyncio
@@ -63,8 +63,6 @@ class Kept:
 class Relay:
     script: Script
     taken: list[Kept] = field(default_factory=list)
-    refused: set[str] = field(default_factory=set)
-    begun: set[str] = field(default_factory=set)  # of whose body something came
     strange: list[bytes] = field(default_factory=list)
     shifted: bool = False  # it has said what nobody asked for, and gone on
 
@@ -108,8 +106,8 @@ class _Talk:
         self.out: list[bytes] = []
         self.count = 0
         self.mute = self.leaving = False
-        self.sender = self.recipient = ""
-        self.chunks = b""
+        self.sender, self.chunks = "", b""
+        self.recipients: list[str] = []
 
     async def run(self) -> None:
         await self.say("220 hello")
@@ -128,19 +126,18 @@ class _Talk:
         path = rest.partition("<")[2].partition(">")[0]
         usual, size = "250 Ok", 0
         if verb == "MAIL":
-            self.clear()
+            usual = "503 Nested" if self.sender else "250 Ok"
         elif verb == "DATA":
-            usual = "354 Go on" if self.recipient else "503 Nobody"
+            usual = "354 Go on" if self.recipients else "503 Nobody"
         elif verb == "BDAT" and not self.script.understands_chunks:
             usual = "500 What?"
         elif verb == "BDAT":
             size = int(rest.split()[0])
-            self.note_body(size)
             while len(self.ahead) < size:
                 await self.read()
             self.chunks += self.ahead[:size]
             self.ahead = self.ahead[size:]
-            usual = "250 Ok" if self.recipient else "503 Nobody"
+            usual = "250 Ok" if self.recipients else "503 Nobody"
         elif verb == "RCPT":
             usual = "250 Ok" if self.sender else "503 MAIL first"
         elif verb not in {"RSET", "QUIT"}:
@@ -149,12 +146,12 @@ class _Talk:
         if verb == "BDAT" and rest.endswith("LAST") and usual[0] == "2":
             await self.message(self.chunks)
             return
-        if not await self.answer(usual, refuses=path if verb == "RCPT" else ""):
+        if not await self.answer(usual):
             return
         if verb == "MAIL":
             self.sender = path
         elif verb == "RCPT":
-            self.recipient = path
+            self.recipients.append(path)
         elif verb == "RSET":
             self.clear()
         elif verb == "DATA" and usual[0] == "3":
@@ -163,34 +160,25 @@ class _Talk:
     async def data(self) -> None:
         lines: list[bytes] = []
         while (line := await self.until(b"\r\n")) != b".\r\n":
-            self.note_body(len(line))
             lines.append(line.removeprefix(b"."))
         await self.message(b"".join(lines))
-
-    def note_body(self, size: int) -> None:
-        if size and self.recipient:
-            self.relay.begun.add(self.recipient)
 
     async def message(self, body: bytes) -> None:
         if self.script.forgets == "body":
             self.ahead = b""
-        kept = Kept(self.sender, self.recipient, body)
+        kept = [Kept(self.sender, recipient, body) for recipient in self.recipients]
         self.clear()
-        await self.answer("250 Taken", refuses=kept.recipient, kept=kept)
+        await self.answer("250 Taken", kept)
 
     def clear(self) -> None:
-        self.sender = self.recipient = ""
-        self.chunks = b""
+        self.sender, self.chunks, self.recipients = "", b"", []
 
-    async def answer(
-        self, usual: str, *, refuses: str = "", kept: Kept | None = None
-    ) -> bool:
+    async def answer(self, usual: str, kept: Sequence[Kept] = ()) -> bool:
         """Do as the script says; tell whether the command was done."""
         await self.speak_unasked()
         act = self.acts.popleft() if self.acts else Act.YES
         if self.leaving or act in _LEAVING:
             first, self.leaving = not self.leaving, True
-            self.relay.refused.add(refuses)
             await self.say("421 Leaving" if first else "451 Leaving")
             self.mute = self.mute or act is Act.LEAVE_MUTE
             if act is Act.LEAVE:
@@ -206,10 +194,8 @@ class _Talk:
             usual = _REFUSALS[act]
         if act is Act.OTHER:
             usual = "250 Ok" if usual[0] == "3" else "354 Go on"
-        if kept and good:
-            self.relay.taken.append(kept)
-        elif usual[0] in "45":
-            self.relay.refused.add(refuses)
+        if good:
+            self.relay.taken += kept
         await self.reply_as(act, usual)
         return good
 
@@ -255,6 +241,8 @@ class _Talk:
         self.out.clear()
         size = 1 if self.script.drip else len(octets) or 1
         for start in range(0, len(octets), size):
+            if self.writer.is_closing():
+                raise EOFError
             self.writer.write(octets[start : start + size])
             if self.script.drip:
                 await asyncio.sleep(0)

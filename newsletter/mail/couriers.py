@@ -98,7 +98,6 @@ class Courier:
         self.office = office
         self.route = route
         self.connect = connect
-        self.errands: dict[Mail, Errand] = {}  # under way
         self.idle_since = 0.0
         self._connection: Connection | None = None
         self._begun = 0  # on this connection
@@ -131,6 +130,12 @@ class Courier:
                 route.connected -= 1
                 await connection.quit()
 
+    def errands(self) -> list[Errand]:
+        """Return what is under way."""
+        connection = self._connection
+        exchange = connection.exchange if connection else None
+        return exchange.loads if exchange else []
+
     def pull(self) -> None:
         """Look for something to carry."""
         if self._connection:
@@ -155,11 +160,10 @@ class Courier:
                 break
             if mail := self._prepared(errand):
                 self._begun += 1
-                if not self.errands:
+                if self.route.idle:
                     self.route.idle.pop(self, None)
-                self.errands[mail] = errand
                 return mail
-        if not self.errands:
+        if not self.errands():
             self._rest()
         return None
 
@@ -219,8 +223,9 @@ class Courier:
             self.route.idle[self] = None
 
     def _ended(self, mail: Mail, *, sent: bool = False) -> Errand:
-        errand = self.errands.pop(mail)
-        self.office.dispatch.ended(self.route, errand, sent=sent)
+        errand: Errand = mail.load
+        if errand.provider:
+            self.office.dispatch.ended(self.route, errand, sent=sent)
         return errand
 
     def _prepared(self, errand: Errand) -> Mail | None:
@@ -232,9 +237,10 @@ class Courier:
             return connection.prepare(
                 errand.words.sender,
                 claim.address,
-                errand.spliced(self.office.now()),
+                errand.pieces(),
                 envelope_id=f"{claim.id}.{errand.words.nonce}",
                 dotless=True,  # as `mime` writes them
+                load=errand,
             )
         except InvalidInput as error:
             self._settle(errand, DeliveryState.FAILED, str(error), "invalid")

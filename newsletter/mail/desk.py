@@ -35,21 +35,20 @@ class Words:
 class Errand:
     """A claim with the words it carries, and when it was claimed and begun."""
 
-    __slots__ = ("begun", "claim", "provider", "ready", "since", "words")
+    __slots__ = ("at", "begun", "claim", "provider", "ready", "since", "words")
 
-    def __init__(self, claim: Claim, words: Words, since: float) -> None:
-        """Begin nothing yet."""
+    def __init__(self, claim: Claim, words: Words, since: float, at: datetime) -> None:
+        """Begin nothing yet; `at` is what its Date will say."""
         self.claim = claim
         self.words = words
         self.since = since
+        self.at = at
         self.begun = 0.0
         self.provider = ""  # of the address, where it is counted
         self.ready: tuple[bytes, tuple[bytes, ...]] | None = None  # signed ahead
 
-    def sign(self, at: datetime) -> tuple[bytes, tuple[bytes, ...]]:
+    def sign(self) -> tuple[bytes, tuple[bytes, ...]]:
         """Return the signature's headers, if any, and the reader's fields."""
-        if self.ready:
-            return self.ready
         claim, words = self.claim, self.words
         values = words.frozen.values(
             address=claim.address,
@@ -57,15 +56,15 @@ class Errand:
             nonce=words.nonce,
             leave_token=claim.leave_token or NOBODY,
             preferences_token=claim.preferences_token or NOBODY,
-            at=at,
+            at=self.at,
         )
-        return words.seal.sign(values, at) if words.seal else b"", values
+        return words.seal.sign(values, self.at) if words.seal else b"", values
 
-    def spliced(self, at: datetime) -> bytes:
+    def pieces(self) -> list[bytes]:
         """Return the message as it goes over the wire."""
-        signature, values = self.sign(at)
-        message = self.words.frozen.join(values)
-        return signature + message if signature else message
+        signature, values = self.ready or self.sign()
+        pieces = self.words.frozen.pieces(values)
+        return [signature, *pieces] if signature else pieces
 
 
 class Pace:

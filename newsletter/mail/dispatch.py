@@ -92,8 +92,6 @@ class Dispatch:
 
     def ended(self, route: Route, errand: Errand, *, sent: bool) -> None:
         """Hear that an errand is no longer under way."""
-        if not errand.provider:
-            return
         route.concurrency.end(errand.provider)
         if sent:
             route.concurrency.succeeded(errand.provider)

@@ -23,8 +23,8 @@ Every reply is attributed by its place in the line, whatever is refused:
 import enum
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from newsletter.mail.replies import Phase, Reply, parse_reply
 
@@ -47,7 +47,7 @@ class Trust:
     pipelining: bool = True
     chunking: bool = True
     proven: bool = False  # what was written ahead has been understood
-    changed: bool = False  # and is not written down yet
+    changed: bool = field(default=False, compare=False)  # not yet written down
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,21 +72,40 @@ class Broken(Exception):
 class Mail:
     """A message on its way: an envelope, its bytes, and what became of it so far."""
 
-    __slots__ = ("body", "dotless", "envelope", "hurried", "loaded", "refusal")
+    __slots__ = (
+        "dotless",
+        "envelope",
+        "hurried",
+        "load",
+        "loaded",
+        "pieces",
+        "refusal",
+    )
 
     def __init__(
-        self, envelope: tuple[bytes, bytes], body: bytes, *, dotless: bool = False
+        self,
+        envelope: bytes,
+        pieces: list[bytes],
+        *,
+        dotless: bool = False,
+        load: Any = None,
     ) -> None:
-        """Take MAIL and RCPT as whole lines, and a body that ends with a line end.
+        """Take MAIL and RCPT as two lines, and a body that ends with a line end.
 
-        `dotless` is a body of which no line begins with a dot.
+        `dotless` is a body of which no line begins with a dot. `load` is the carrier's.
         """
         self.envelope = envelope
-        self.body = body
+        self.pieces = pieces
+        self.load = load
         self.dotless = dotless
         self.refusal: Answer | None = None
         self.hurried = False  # begun before the fate of the one before was known
         self.loaded = False  # the body has been written
+
+    @property
+    def size(self) -> int:
+        """Return how many octets the body has."""
+        return sum(map(len, self.pieces))
 
 
 class Carrier(Protocol):
@@ -157,6 +176,11 @@ class Exchange:
         return not self._open
 
     @property
+    def loads(self) -> list[Any]:
+        """Return what the carrier has under way."""
+        return [mail.load for mail in self._open]
+
+    @property
     def phase(self) -> Phase:
         """Return the phase of the reply that is awaited."""
         return _PHASES[self._expected[0][0]] if self._expected else Phase.CONNECT
@@ -192,7 +216,7 @@ class Exchange:
         taken, and the next one's envelope accepted. Nothing may be left from before.
         """
         expected, ahead = self._expected, self._envelope
-        if ahead is None or len(expected) != 4 or expected[0][0] != _DOT:
+        if ahead is None or len(expected) != 4 or self.leaving:
             return False
         taken, sender, recipient, go_on, *rest = data.split(b"\r\n", 4) + _NO_LINES
         if not (
@@ -201,17 +225,23 @@ class Exchange:
             and go_on[:4] == b"354 "
         ):
             return False
-        mail = expected[0][1]
-        if mail not in self._open or mail.refusal:
+        step, mail = expected[0]
+        if step != _DOT or mail not in self._open or mail.refusal:
             return False
         expected.clear()
         self._envelope, self.proven = None, True
-        self._done(mail)
+        del self._open[mail]
+        self.messages += 1
         self._carrier.delivered(mail, taken)
         expected.append((_DOT, ahead))
         ahead.loaded = True
-        out = [ahead.body if ahead.dotless else stuffed(ahead.body), _END]
-        self._begin(out)
+        out = ahead.pieces if ahead.dotless else [stuffed(ahead.pieces)]
+        if following := self._next():
+            out.append(b".\r\n%bDATA\r\n" % following.envelope)
+            expected += ((_MAIL, following), (_RCPT, following), (_DATA, following))
+            self._envelope = following
+        else:
+            out.append(_END)
         self._write(out)
         return True
 
@@ -266,7 +296,7 @@ class Exchange:
             if self._unclean:
                 self._clean(out)
             elif mail := self._next():
-                out.append(mail.envelope[0])
+                out.append(_line_of(mail, 0))
                 self._expected.append((_MAIL, mail))
 
     def _next(self) -> Mail | None:
@@ -282,7 +312,7 @@ class Exchange:
     def _begin_pipelined(self, mail: Mail, out: list[bytes]) -> None:
         if self._unclean:
             self._clean(out)
-        out += (*mail.envelope, _DATA_LINE)
+        out += (mail.envelope, _DATA_LINE)
         self._expected += ((_MAIL, mail), (_RCPT, mail), (_DATA, mail))
         self._envelope = mail
 
@@ -294,7 +324,7 @@ class Exchange:
             if mail.hurried or self._unclean:
                 self._clean(out)
             self._expected += ((_MAIL, mail), (_RCPT, mail))
-            out += mail.envelope
+            out.append(mail.envelope)
             if self._probed:
                 self._load_chunk(mail, out)
             else:  # nothing, to see whether it understands the command
@@ -312,7 +342,8 @@ class Exchange:
 
     def _load_chunk(self, mail: Mail, out: list[bytes]) -> None:
         mail.loaded = True
-        out += (b"BDAT %d LAST\r\n" % len(mail.body), mail.body)
+        out.append(b"BDAT %d LAST\r\n" % mail.size)
+        out += mail.pieces
         self._expected.append((_DOT, mail))
 
     def _clean(self, out: list[bytes]) -> None:
@@ -322,7 +353,7 @@ class Exchange:
 
     def _next_command(self, step: int, mail: Mail | None) -> None:
         assert mail is not None  # noqa: S101 (these steps are a message's)
-        line = mail.envelope[1] if step == _MAIL else _DATA_LINE
+        line = _line_of(mail, 1) if step == _MAIL else _DATA_LINE
         self._expected.append((step + 1, mail))
         self._write([line])
 
@@ -362,8 +393,8 @@ class Exchange:
                 out.append(_END)
             else:
                 mail.loaded = True
-                body = mail.body if mail.dotless else stuffed(mail.body)
-                out += (body, _END)
+                out += mail.pieces if mail.dotless else [stuffed(mail.pieces)]
+                out.append(_END)
 
     def _probe_answered(
         self, mail: Mail, line: bytes, before: Sequence[bytes], out: list[bytes]
@@ -438,11 +469,16 @@ class Exchange:
             self._envelope = None
 
 
-def stuffed(data: bytes) -> bytes:
+def stuffed(pieces: Sequence[bytes]) -> bytes:
     """Double leading dots (RFC 5321 §4.5.2)."""
+    data = b"".join(pieces)
     if data.startswith(b"."):
         data = b"." + data
-    return data.replace(b"\r\n.", b"\r\n..") if b"\r\n." in data else data
+    return data.replace(b"\r\n.", b"\r\n..")
+
+
+def _line_of(mail: Mail, number: int) -> bytes:
+    return mail.envelope.splitlines(keepends=True)[number]
 
 
 def _out_of_step(reply: Reply) -> bool:

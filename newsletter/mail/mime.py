@@ -133,16 +133,24 @@ class Frozen:
             _token(leave_token),
             _token(preferences_token),
             headers.checked_address(address).encode(),
-            _date(int(at.timestamp()), at.tzinfo is None),
+            _date(at),
             message_id(delivery_id, nonce, self.domain).encode(),
         )
 
-    def join(self, values: tuple[bytes, ...]) -> bytes:
-        """Put one reader's fields, from `values`, between the segments."""
+    def pieces(self, values: tuple[bytes, ...]) -> list[bytes]:
+        """Put one reader's fields, from `values`, between the segments.
+
+        The large pieces are the same for all readers, so that nothing is copied before
+        the wire.
+        """
         parts = [self.segments[0]]
-        for number, segment in zip(self.fields, self.segments[1:], strict=True):
+        for number, segment in zip(self.fields, self.segments[1:]):  # noqa: B905
             parts += (values[number], segment)
-        return b"".join(parts)
+        return parts
+
+    def join(self, values: tuple[bytes, ...]) -> bytes:
+        """Return one reader's message whole."""
+        return b"".join(self.pieces(values))
 
     def pack(self) -> bytes:
         """Write it down for the database."""
@@ -368,7 +376,7 @@ def _nonce(nonce: str) -> str:
 
 
 @functools.lru_cache(maxsize=64)
-def _date(seconds: int, naive: bool) -> bytes:
-    if naive:
+def _date(at: datetime) -> bytes:
+    if at.tzinfo is None:
         raise ValueError("naive datetime")
-    return format_datetime(datetime.fromtimestamp(seconds, UTC)).encode()
+    return format_datetime(at.astimezone(UTC)).encode()

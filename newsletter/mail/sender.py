@@ -2,8 +2,8 @@
 
 Couriers carry, one connection each. One loop keeps the ledger: while one write is under
 way the next outcomes gather, and the next write takes them all, with the claims that
-are needed by then. Nothing gathers for longer than a write and a breath, so that a kill
-leaves unknown what was in flight and no more.
+are needed by then. Less than a hundred wait for a breath, so that the processor is the
+wire's; more do not, so that a kill leaves unknown what was in flight and one write.
 
 Claims follow need: what the couriers can begin at once and a quarter of a second's
 worth ahead. Single mails are looked for in every turn and go before everything else.
@@ -46,7 +46,8 @@ LOOK_SECONDS = 0.25  # between looks for work when there is none
 SINGLES_AT_ONCE = 50
 SINGLES_SECONDS = 0.1
 CHORES_SECONDS = 2.0
-BREATH_SECONDS = 0.02  # from one write to the next
+BREATH_SECONDS = 0.02  # from one write to the next, while little has gathered
+MUCH = 100  # outcomes
 LEARN_SECONDS = 60.0
 CLOCKS_AGREE = timedelta(seconds=1)
 DRAIN_SECONDS = 8.0  # for what is on the wire when told to stop
@@ -92,6 +93,7 @@ class Sender:
         self._last_try = 0.0  # to write, when told to stop
         self._bell = asyncio.Event()  # there is news for the ledger
         self._outcomes: list[Outcome] = []
+        self._much = asyncio.Event()  # they are worth a write
 
     async def run(self, stop: asyncio.Event) -> None:
         """Send until `stop` is set, then finish what is on the wire (10 s at most)."""
@@ -114,6 +116,8 @@ class Sender:
     def settle(self, outcome: Outcome) -> None:
         """Hand in what became of an errand."""
         self._outcomes.append(outcome)
+        if len(self._outcomes) == MUCH:
+            self._much.set()
         if self.lost:
             self.lost.pop(outcome.delivery_id, None)
         self.delivered += outcome.state is DeliveryState.SENT
@@ -217,10 +221,13 @@ class Sender:
                 await self._wait_or_look()
 
     async def _breathe(self) -> None:
-        """Leave the processor to the wire for a moment after a write."""
+        """Leave the processor to the wire for a moment, unless much has gathered."""
         pause = self._written_at + BREATH_SECONDS - monotonic()
-        if pause > 0 and not self.desk.closed:
-            await asyncio.sleep(pause)
+        if pause > 0 and not self.desk.closed and len(self._outcomes) < MUCH:
+            self._much.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._much.wait()
 
     def _next_turn(self) -> Turn | None:
         """Gather what there is to write now; None if nothing."""
@@ -256,7 +263,7 @@ class Sender:
         return turn
 
     def _in_hand(self) -> list[int]:
-        errands = [e for courier in self._couriers for e in courier.errands.values()]
+        errands = [e for courier in self._couriers for e in courier.errands()]
         errands += self._signers.waiting
         return [*self.desk.ids(), *(errand.claim.id for errand in errands)]
 
@@ -334,9 +341,9 @@ class Sender:
                 route.access.want(route.relay.connections)
         if result.slowed is not None:
             self.dispatch.refresh(result.slowed)
-        words, since = result.words, result.since
-        errands = [Errand(c, words[c.message_id], since) for c in result.claims]
-        self.dispatch.lay_down(self._signers.take(errands, self.now()))
+        words, since, at = result.words, result.since, self.now()
+        errands = [Errand(c, words[c.message_id], since, at) for c in result.claims]
+        self.dispatch.lay_down(self._signers.take(errands))
 
     def _put_back(self, turn: Turn) -> None:
         self._outcomes = turn.outcomes + self._outcomes
@@ -385,7 +392,8 @@ class Sender:
 
     def _ring(self) -> None:
         """Say that there is news for the ledger."""
-        self._bell.set()
+        if not self._bell.is_set():
+            self._bell.set()
 
     async def _in_thread(self, work: Callable[..., T], *args: object) -> T:
         loop = asyncio.get_running_loop()

@@ -9,7 +9,6 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
 
 from newsletter.errors import InvalidInput
 from newsletter.mail.desk import Errand
@@ -31,7 +30,7 @@ class Signers:
         )
         self._under_way: set[asyncio.Future[None]] = set()
 
-    def take(self, errands: Iterable[Errand], at: datetime) -> list[Errand]:
+    def take(self, errands: Iterable[Errand]) -> list[Errand]:
         """Sign those whose signature takes long; return the others at once."""
         quick: list[Errand] = []
         slow: list[Errand] = []
@@ -39,7 +38,7 @@ class Signers:
             seal = errand.words.seal
             (slow if seal and seal.slow else quick).append(errand)
         for start in range(0, len(slow), AT_ONCE):
-            self._begin(slow[start : start + AT_ONCE], at)
+            self._begin(slow[start : start + AT_ONCE])
         return quick
 
     async def finish(self) -> None:
@@ -47,10 +46,10 @@ class Signers:
         await asyncio.gather(*self._under_way)
         self._threads.shutdown(wait=False)
 
-    def _begin(self, errands: list[Errand], at: datetime) -> None:
+    def _begin(self, errands: list[Errand]) -> None:
         self.waiting.update(dict.fromkeys(errands))
         signing = asyncio.get_running_loop().run_in_executor(
-            self._threads, _sign_all, errands, at
+            self._threads, _sign_all, errands
         )
         self._under_way.add(signing)
 
@@ -63,11 +62,11 @@ class Signers:
         signing.add_done_callback(signed)
 
 
-def _sign_all(errands: list[Errand], at: datetime) -> None:
+def _sign_all(errands: list[Errand]) -> None:
     """Sign what can be signed; who takes up the rest will see what is wrong with it."""
     for errand in errands:
         try:
-            errand.ready = errand.sign(at)
+            errand.ready = errand.sign()
         except InvalidInput:
             continue
         except Exception:  # a bug of ours must not stop the others

@@ -17,7 +17,7 @@ import ssl
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 from newsletter.config import Relay
 from newsletter.errors import N_, RelayError
@@ -103,6 +103,7 @@ class Connection(asyncio.Protocol):
         self.closed = False  # no further message can be sent
         self.exchange: Exchange | None = None
         self._size_limit = 0  # of a message, in octets; 0: none
+        self._is_frugal = False  # it takes envelopes without parameters
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._waiting: deque[asyncio.Future[Reply]] = deque()
@@ -150,22 +151,34 @@ class Connection(asyncio.Protocol):
         self,
         sender: str,
         recipient: str,
-        body: bytes,
+        pieces: list[bytes],
         *,
         envelope_id: str = "",
         dotless: bool = False,
+        load: Any = None,
     ) -> Mail:
-        """Address a message. Its body has CRLF line ends and ends with one.
+        """Address a message, given in pieces that belong to it alone from then on.
 
-        `dotless` is a body of which no line begins with a dot.
+        It has CRLF line ends and ends with one. `dotless` is one of which no line
+        begins with a dot; `load` is for the carrier, to know it by.
 
         Raises Unsendable where the relay has said that it would not take it.
         """
-        utf8 = not (sender.isascii() and recipient.isascii())
-        if utf8 or self._size_limit:
-            self._check(utf8, len(body))
+        plain = sender.isascii() and recipient.isascii()
+        if plain and self._is_frugal:
+            # What a relay offers most often, at the price of a few characters.
+            envelope = _mail_from(sender) + b"RCPT TO:<%b>\r\n" % _path(recipient)
+        else:
+            size = sum(map(len, pieces))
+            self._check(not plain, size)
+            envelope = self._envelope(sender, recipient, not plain, size, envelope_id)
+        return Mail(envelope, pieces, dotless=dotless, load=load)
+
+    def _envelope(
+        self, sender: str, recipient: str, utf8: bool, size: int, envelope_id: str
+    ) -> bytes:
         offered, to = self.extensions, ""
-        options = f" SIZE={len(body)}" if "SIZE" in offered else ""
+        options = f" SIZE={size}" if "SIZE" in offered else ""
         if utf8:
             options += " SMTPUTF8"
             options += " BODY=8BITMIME" if "8BITMIME" in offered else ""
@@ -174,11 +187,12 @@ class Connection(asyncio.Protocol):
             options += f" ENVID={_xtext(envelope_id)}" if envelope_id else ""
             to = " NOTIFY=FAILURE"
             to += "" if utf8 else f" ORCPT=rfc822;{_xtext(recipient)}"
-        envelope = (
-            f"MAIL FROM:<{_path(sender)}>{options}\r\n".encode(),
-            f"RCPT TO:<{_path(recipient)}>{to}\r\n".encode(),
+        return b"MAIL FROM:<%b>%b\r\nRCPT TO:<%b>%b\r\n" % (
+            _path(sender),
+            options.encode(),
+            _path(recipient),
+            to.encode(),
         )
-        return Mail(envelope, body, dotless=dotless)
 
     async def carry(self, carrier: Carrier) -> None:
         """Hand over what the carrier has, until `finish`, a 421 or the end.
@@ -263,6 +277,7 @@ class Connection(asyncio.Protocol):
         self.extensions = {name.upper(): value.strip() for name, _, value in lines}
         limit = self.extensions.get("SIZE", "")
         self._size_limit = int(limit) if limit.isdecimal() else 0
+        self._is_frugal = not self.extensions.keys() & {"SIZE", "DSN"}
 
     async def _start_tls(self, context: ssl.SSLContext) -> None:
         if not self.offers("STARTTLS"):
@@ -492,10 +507,15 @@ class Connection(asyncio.Protocol):
         self.abort()
 
 
-def _path(address: str) -> str:
+def _path(address: str) -> bytes:
     if not _PATH.fullmatch(address):
         raise ValueError("not an address for an envelope")
-    return address
+    return address.encode()
+
+
+@functools.lru_cache(maxsize=64)
+def _mail_from(sender: str) -> bytes:
+    return b"MAIL FROM:<%b>\r\n" % _path(sender)
 
 
 def _xtext(text: str) -> str:

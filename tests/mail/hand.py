@@ -27,7 +27,7 @@ class Hand:
         """Put a message in the queue; `go` begins."""
         fate: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         try:
-            mail = self.connection.prepare(sender, recipient, data)
+            mail = self.connection.prepare(sender, recipient, [data])
         except Unsendable as refusal:
             fate.set_result(Answer(Phase.MAIL, refusal.reply))
             return fate

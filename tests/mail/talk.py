@@ -26,8 +26,8 @@ class Talk:
         self.exchange.pull()
 
     def give(self, name: str) -> None:
-        envelope = f"MAIL {name}\r\n".encode(), f"RCPT {name}\r\n".encode()
-        mail = Mail(envelope, f"body {name}\r\n".encode())
+        envelope = f"MAIL {name}\r\nRCPT {name}\r\n".encode()
+        mail = Mail(envelope, [f"body {name}\r\n".encode()])
         self.names[mail] = name
         self.queue.append(mail)
 

@@ -5,6 +5,7 @@ import pytest
 from newsletter.mail import mime
 from newsletter.mail.desk import FRESH_SECONDS, Desk, Errand, Pace, Speed, Words
 from newsletter.mail.ledger import Claim
+from tests.factories import NOW
 from tests.mail.letters import make_letter
 
 WORDS = Words(mime.freeze(make_letter()), "a@b.example", "n", False)
@@ -22,7 +23,7 @@ class Clock:
 
 def errand(number: int, *, lane: int = 1, since: float = 1000.0) -> Errand:
     claim = Claim(number, 1, lane, f"r{number}@exempel.example", 0, None, None)
-    return Errand(claim, WORDS, since)
+    return Errand(claim, WORDS, since, NOW)
 
 
 def test_single_mails_lie_apart() -> None:

@@ -236,5 +236,5 @@ def test_a_relay_out_of_step_is_left_before_it_is_proven(
 
 
 def test_dots_are_doubled_where_lines_begin_with_them() -> None:
-    assert stuffed(b".\r\n.a\r\nb.\r\n") == b"..\r\n..a\r\nb.\r\n"
-    assert stuffed(b"a\r\n") == b"a\r\n"
+    assert stuffed([b".\r", b"\n.a\r\nb.\r\n"]) == b"..\r\n..a\r\nb.\r\n"
+    assert stuffed([b"a\r\n"]) == b"a\r\n"

@@ -9,8 +9,9 @@ import pytest
 
 from newsletter.config import Settings, parse_relay
 from newsletter.db import Database
+from newsletter.mail.exchange import Trust
 from newsletter.mail.sender import Sender
-from newsletter.mail.smtp import Connection, Deadlines, Trust, tls_context
+from newsletter.mail.smtp import Connection, Deadlines, tls_context
 from tests.delivering import deliver, through
 from tests.factories import NOW, make_newsletter, make_subscription
 from tests.mail.hand import Hand

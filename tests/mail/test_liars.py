@@ -78,4 +78,5 @@ def test_every_reader_gets_the_issue_once_from_a_relay_that_lies(
     assert counts(database, issue_id).sent == READERS
     assert all(d.state is DeliveryState.SENT for d in deliveries(database))
     assert lied or connections == 1  # which seldom has a second message to write ahead
-    assert found is (manner if lied else CHUNKS), "it is not remembered"
+    careful = (CHUNKS, AHEAD, ONE)  # the second lie may be found out as well
+    assert careful.index(found) >= careful.index(manner if lied else CHUNKS)

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from newsletter.config import parse_relay
 from newsletter.errors import RelayError
-from newsletter.mail.exchange import Answer, Broken, Mail
-from newsletter.mail.smtp import Connection, Deadlines, Trust
+from newsletter.mail.exchange import Answer, Broken, Mail, Trust
+from newsletter.mail.smtp import Connection, Deadlines
 from tests.mail.mischief import Act, Relay, Script
 
 EXAMPLES = int(os.environ.get("SMTP_EXAMPLES", "0")) or 300
@@ -129,7 +129,10 @@ async def play(relay: Relay, plan: Plan) -> tuple[Hands, dict[str, Mail]]:
     for number, body in enumerate(plan.bodies):
         name = f"r{number}@x.example"
         head = f"To: {name}\r\n\r\n".encode() if len(body) > 5 else b""
-        mails[name] = connection.prepare(f"s{number}@x.example", name, head + body)
+        whole = head + body
+        mails[name] = connection.prepare(
+            f"s{number}@x.example", name, [whole[:9], whole[9:]], load=whole
+        )
     hands.names = {mail: name for name, mail in mails.items()}
     waiting = deque(mails.values())
     for _ in range(min(plan.at_once, len(waiting))):
@@ -153,7 +156,7 @@ def check(relay: Relay, hands: Hands, mails: dict[str, Mail]) -> None:
     assert all(times == 1 for times in taken.values()), "one arrived twice"
     for kept in relay.taken:
         assert kept.sender == kept.recipient.replace("r", "s", 1), "of another's"
-        assert kept.body == mails[kept.recipient].body, "not its bytes"
+        assert kept.body == mails[kept.recipient].load, "not its bytes"
     if not (relay.script.forgets or relay.shifted):
         assert not relay.strange, "bytes out of place"
     for name, fates in hands.fates.items():

@@ -183,6 +183,7 @@ def prepare_engine(engine: Engine) -> None:
         # What a statement may have to take back, else written to a file and deleted.
         cursor.execute("PRAGMA temp_store=MEMORY")
         cursor.execute("PRAGMA cache_size=-32000")
+        cursor.execute("PRAGMA wal_autocheckpoint=4000")
         cursor.close()
 
     @event.listens_for(engine, "begin")

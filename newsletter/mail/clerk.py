@@ -22,6 +22,7 @@ from newsletter.mail.replies import Verdict
 from newsletter.mail.shelf import RELOAD_SECONDS, Shelf
 from newsletter.models import DeliveryState
 
+LOOK_SECONDS = 0.2  # between looks for other open issues
 SHORTEST_WAIT, LONGEST_WAIT = 0.05, 30.0  # seconds between asking a budget in vain
 
 
@@ -108,6 +109,8 @@ class Clerk:
         self._shelf = Shelf(settings)
         self._locked: dict[int, float] = {}  # messages that cannot be signed; until
         self._used: set[str] = set()  # relays that have had their day's mail
+        self._messages: list[int] = []  # bulk that may be claimed from
+        self._looked_at = 0.0
         self._first = 0  # the bulk message served last
         self._after: dict[int, int] = {}  # the last delivery claimed of each
 
@@ -124,7 +127,7 @@ class Clerk:
         result = Result()
         with self.database.transaction() as session:
             result.since = monotonic()
-            ledger.settle(session, self.worker, turn.outcomes, now=now)
+            ledger.settle(session, self.worker, turn.outcomes, now=now, close=False)
             ledger.release(session, self.worker, turn.unused)
             self._note(session, turn, now)
             if turn.chores:
@@ -138,6 +141,9 @@ class Clerk:
             wanted = {claim.message_id for claim in result.claims}
             result.words = self._shelf.words(session, wanted, now=now)
             self._set_aside(session, result, now)
+            if not result.claims:  # what is through is closed when there is time
+                ids = {outcome.message_id for outcome in turn.outcomes}
+                ledger.close_settled(session, ids)
         return result
 
     def learn(self, names: Iterable[str], now: datetime) -> Knowledge:
@@ -209,7 +215,9 @@ class Clerk:
             return
         clock = monotonic()
         self._locked = {m: end for m, end in self._locked.items() if end > clock}
-        messages = [m for m in ledger.open_messages(session) if m not in self._locked]
+        if not self._messages or clock >= self._looked_at + LOOK_SECONDS:
+            self._messages, self._looked_at = ledger.open_messages(session), clock
+        messages = [m for m in self._messages if m not in self._locked]
         self._after = {m: self._after.get(m, 0) for m in messages}
         later = [message for message in messages if message > self._first]
         for message_id in later + [m for m in messages if m <= self._first]:

@@ -182,12 +182,18 @@ def claim(
 
 
 def settle(
-    session: Session, worker: str, outcomes: Sequence[Outcome], *, now: datetime
+    session: Session,
+    worker: str,
+    outcomes: Sequence[Outcome],
+    *,
+    now: datetime,
+    close: bool = True,
 ) -> None:
     """Write what became of claimed deliveries, many at once.
 
-    One that is not this worker's any more stays as it is, except that a late yes from
-    the relay keeps a queued one from being sent twice.
+    Closes messages that are through, unless that is left to `close_settled`. One that
+    is not this worker's any more stays as it is, except that a late yes from the relay
+    keeps a queued one from being sent twice.
     """
     if not outcomes:
         return
@@ -196,7 +202,8 @@ def settle(
         connection.execute(_SETTLE_MANY, _columns(outcomes, worker, now))
     else:
         _settle_on_sqlite(connection, worker, outcomes, now)
-    close_settled(session, {outcome.message_id for outcome in outcomes})
+    if close:
+        close_settled(session, {outcome.message_id for outcome in outcomes})
 
 
 def release(session: Session, worker: str, delivery_ids: Collection[int]) -> None:
@@ -690,12 +697,13 @@ def _settle_on_sqlite(
     connection: Connection, worker: str, outcomes: Sequence[Outcome], now: datetime
 ) -> None:
     """Write what was sent, which is most, in one step, and the rest row by row."""
-    sent = [(o.delivery_id, o.reply) for o in outcomes if _plainly_sent(o)]
+    sent = {o.delivery_id: o.reply for o in outcomes if _plainly_sent(o)}
     if sent:
         connection.execute(
             _SETTLE_SENT, {"rows": json.dumps(sent), "by": worker, "moment": now}
         )
-    if rest := [o for o in outcomes if not _plainly_sent(o)]:
+    if len(sent) < len(outcomes):
+        rest = [o for o in outcomes if not _plainly_sent(o)]
         connection.execute(
             _settle_one(),
             [
@@ -721,11 +729,11 @@ def _plainly_sent(outcome: Outcome) -> bool:
 
 _SETTLE_SENT = text("""
     UPDATE delivery SET
-        state = 'sent', reply = each.value ->> 1, reason = NULL, settled_at = :moment,
+        state = 'sent', reply = each.value, reason = NULL, settled_at = :moment,
         next_attempt_at = NULL, attempts = attempts + 1,
         worker = NULL, lease_until = NULL
     FROM json_each(:rows) AS each
-    WHERE delivery.id = each.value ->> 0
+    WHERE delivery.id = CAST(each.key AS INTEGER)
     AND (delivery.state = 'claimed' AND delivery.worker = :by
          OR delivery.state = 'queued')
 """).bindparams(bindparam("moment", type_=UTCDateTime()))

@@ -182,7 +182,7 @@ def prepare_engine(engine: Engine) -> None:
         cursor.execute("PRAGMA foreign_keys=ON")
         # What a statement may have to take back, else written to a file and deleted.
         cursor.execute("PRAGMA temp_store=MEMORY")
-        cursor.execute("PRAGMA cache_size=-32000")
+        cursor.execute("PRAGMA cache_size=-8000")
         cursor.execute("PRAGMA wal_autocheckpoint=4000")
         cursor.close()
 

@@ -23,7 +23,7 @@ from newsletter.db import utcnow
 from newsletter.digests import compose, drafts, publish
 from newsletter.digests.status import status as figures_of
 from newsletter.errors import InkorgError, InvalidInput
-from newsletter.mail import destinations, mime
+from newsletter.mail import destinations, mime, outcomes
 from newsletter.models import Issue, IssueState, Newsletter
 
 LISTED = 50
@@ -172,10 +172,18 @@ def status(place: Installation, issue_id: int, as_json: bool) -> None:
         found = drafts.find(session, issue_id)
         figures = figures_of(session, found, now=utcnow())
         slowed = destinations.describe(session, now=utcnow())
+        again = outcomes.resent(session, issue_id=issue_id)
     if as_json:
-        show_json(figures)
+        addresses = [delivery.address for delivery in again.deliveries]
+        show_json({**figures, "resent_addresses": addresses})
         return
     click.echo(f"{figures['state']}: {following.in_words(figures)}")
+    if again.deliveries:
+        click.echo("Sent again, since a crash left it unknown whether they had it:")
+        for delivery in again.deliveries:
+            click.echo(f"  {delivery.address}")
+    if again.after:
+        click.echo(f"  and {figures['resent'] - len(again.deliveries)} more")
     if found.state is IssueState.SENDING:
         for one in slowed:
             click.echo(

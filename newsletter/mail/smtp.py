@@ -13,6 +13,7 @@ import functools
 import hmac
 import ipaddress
 import re
+import socket
 import ssl
 from collections import deque
 from collections.abc import Mapping
@@ -133,11 +134,7 @@ class Connection(asyncio.Protocol):
             raise
         except (OSError, Broken, TimeoutError) as error:
             connection.abort()
-            raise RelayError(
-                N_("The relay %(relay)s cannot be reached: %(reason)s"),
-                relay=relay.name,
-                reason=_reason(error),
-            ) from error
+            raise _unreachable(relay, error) from error
         except BaseException:
             connection.abort()
             raise
@@ -524,6 +521,19 @@ def _xtext(text: str) -> str:
 
 def _b64(text: str) -> str:
     return base64.b64encode(text.encode()).decode()
+
+
+def _unreachable(relay: Relay, error: Exception) -> RelayError:
+    """Say why a connection cannot be made, in a reader's words where it is common."""
+    if isinstance(error, ConnectionRefusedError):
+        message = N_("The relay %(relay)s cannot be reached: nothing listens there.")
+    elif isinstance(error, socket.gaierror):
+        message = N_("The relay %(relay)s cannot be reached: its name is not known.")
+    elif isinstance(error, TimeoutError):
+        message = N_("The relay %(relay)s cannot be reached: it does not answer.")
+    else:
+        message = N_("The relay %(relay)s cannot be reached: %(reason)s")
+    return RelayError(message, relay=relay.name, reason=_reason(error))
 
 
 def _reason(error: BaseException) -> str:

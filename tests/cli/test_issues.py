@@ -361,3 +361,18 @@ def test_ctrl_c_stops_looking_and_not_the_issue(
     assert "still being sent" in said
     assert "Traceback" not in said
     assert figures(run, issue)["state"] == "sending"
+
+
+def test_status_lists_who_got_an_issue_once_more(
+    run: Run, newsletter: Newsletter, database: Database
+) -> None:
+    issue = drafted(run)
+    run("issue", "send", issue)
+    with database.transaction() as session:
+        one = session.scalars(select(Delivery).order_by(Delivery.id)).first()
+        assert one
+        one.resent = True
+        address = one.address
+    assert f"  {address}\n" in run("issue", "status", issue).stdout
+    told = figures(run, issue)
+    assert (told["resent"], told["resent_addresses"]) == (1, [address])

@@ -42,7 +42,8 @@ HOUR = timedelta(hours=1)
 NOT_ABOUT_READERS = {
     *("alembic_version", "newsletter", "feed", "author", "topic", "post_topic", "post"),
     *("issue", "issue_post", "relay_health", "worker", "job", "editor", "membership"),
-    *("webauthn", "used_link", "wording", "message"),
+    *("webauthn", "used_link", "wording", "message", "dkim_key", "relay_budget"),
+    *("destination", "relay_trust"),
 }
 HANDED_OVER = {
     *("subscriber", "subscription", "subscription_topic", "consent", "delivery"),

@@ -15,6 +15,7 @@ from newsletter.mail.relays import Health
 
 AHEAD_SECONDS = 0.25  # of work claimed before it can be begun
 AHEAD_AT_MOST = 2_000
+FIRST_EACH = 5  # messages for each connection, before anything is known
 QUICK_SECONDS = 0.5  # a relay that takes longer keeps a courier free
 SOON_SECONDS = 15.0
 IDLE_SECONDS = 20.0  # then a connection is closed
@@ -140,7 +141,8 @@ class Route:
         ahead = max(self.speed.now() * AHEAD_SECONDS, 3 * self.lately)
         ahead = min(ahead, AHEAD_AT_MOST)
         if self.latency < AHEAD_SECONDS / 2:
-            ahead = max(ahead, self.relay.connections)
+            known = self.latency > 0
+            ahead = max(ahead, self.relay.connections * (1 if known else FIRST_EACH))
         if rate := self.pace.rate:
             if self.pace.wait_seconds() > AHEAD_SECONDS:
                 return 0, 0.0

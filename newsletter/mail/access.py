@@ -78,6 +78,7 @@ class Access:
         if self.failures:
             log.info("relay name=%s works again", self.relay.name)
             self.failures, self.news, self.recovered = 0, None, True
+            self.held = False
             self._wake()
 
     @property

@@ -401,6 +401,11 @@ class Connection(asyncio.Protocol):
                 future.set_exception(Broken(Phase.CONNECT, self._last_words))
         self.finish()
 
+    def eof_received(self) -> None:
+        """Close at once: a relay that has said its last word answers nothing more."""
+        if self._transport:
+            self._transport.abort()
+
     def data_received(self, data: bytes) -> None:
         """Cut what comes into replies and pass each on."""
         data = data.replace(b"\0", b"?")  # PostgreSQL keeps none

@@ -40,7 +40,10 @@ class Act(enum.Enum):
 
 @dataclass
 class Script:
-    """How the relay behaves; one act for each command, then YES for ever."""
+    """How the relay behaves; one act for each command, then YES for ever.
+
+    The acts go on from one connection to the next.
+    """
 
     offers: tuple[str, ...] = ()
     acts: Sequence[Act] = ()
@@ -65,6 +68,10 @@ class Relay:
     taken: list[Kept] = field(default_factory=list)
     strange: list[bytes] = field(default_factory=list)
     shifted: bool = False  # it has said what nobody asked for, and gone on
+
+    def __post_init__(self) -> None:
+        self.acts = deque(self.script.acts)
+        self.count = 0  # commands
 
     async def start(self) -> int:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
@@ -101,10 +108,8 @@ class _Talk:
     ) -> None:
         self.relay, self.script = relay, relay.script
         self.reader, self.writer = reader, writer
-        self.acts = deque(self.script.acts)
         self.ahead = b""
         self.out: list[bytes] = []
-        self.count = 0
         self.mute = self.leaving = False
         self.sender, self.chunks = "", b""
         self.recipients: list[str] = []
@@ -176,7 +181,7 @@ class _Talk:
     async def answer(self, usual: str, kept: Sequence[Kept] = ()) -> bool:
         """Do as the script says; tell whether the command was done."""
         await self.speak_unasked()
-        act = self.acts.popleft() if self.acts else Act.YES
+        act = self.relay.acts.popleft() if self.relay.acts else Act.YES
         if self.leaving or act in _LEAVING:
             first, self.leaving = not self.leaving, True
             await self.say("421 Leaving" if first else "451 Leaving")
@@ -217,8 +222,8 @@ class _Talk:
             self.mute = True
 
     async def speak_unasked(self) -> None:
-        self.count += 1
-        if self.script.unsolicited and self.script.unsolicited[0] == self.count:
+        self.relay.count += 1
+        if self.script.unsolicited and self.script.unsolicited[0] == self.relay.count:
             reply = self.script.unsolicited[1]
             if reply.startswith("421"):
                 self.leaving = True

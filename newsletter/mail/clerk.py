@@ -4,7 +4,7 @@ A turn writes the outcomes that have gathered, gives back what was not used, cla
 is needed next and looks after what time brings. Runs in a thread; knows no sockets.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from time import monotonic
@@ -12,7 +12,7 @@ from time import monotonic
 from sqlalchemy.orm import Session
 
 from newsletter.config import Relay, Settings
-from newsletter.db import Database, utcnow
+from newsletter.db import Database
 from newsletter.mail import clocks, destinations, ledger, limits, relays
 from newsletter.mail.desk import Words
 from newsletter.mail.exchange import Trust
@@ -146,11 +146,13 @@ class Clerk:
                 ledger.close_settled(session, ids)
         return result
 
-    def learn(self, names: Iterable[str], now: datetime) -> Knowledge:
+    def learn(
+        self, names: Iterable[str], now: datetime, clock: Callable[[], datetime]
+    ) -> Knowledge:
         """Return what is known when a worker begins, and from time to time."""
         with self.database.reading() as session:
             return Knowledge(
-                clocks.offset(session, now=utcnow()),
+                clocks.offset(session, now=clock()),
                 {name: relays.trust(session, name, now=now) for name in names},
                 destinations.held(session, now=now),
             )

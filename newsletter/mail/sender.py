@@ -64,11 +64,16 @@ class Sender:
         settings: Settings,
         *,
         name: str = "",
-        now: Callable[[], datetime] = utcnow,
+        now: Callable[[], datetime] | None = None,
+        clock: Callable[[], datetime] = utcnow,
         lease: timedelta = ledger.LEASE,
         deadlines: Deadlines | None = None,
     ) -> None:
-        """Prepare; nothing happens before `run`."""
+        """Prepare; nothing happens before `run`.
+
+        `clock` is this host's; it is put right by the database's. `now` is a time of
+        the caller's own, in its place, and is left as it is.
+        """
         host, token = socket.gethostname()[:40], secrets.token_hex(3)
         self.name = name or f"{host}-{os.getpid()}-{token}"
         self.lost: dict[int, int] = {}
@@ -78,7 +83,8 @@ class Sender:
             self.routes, now=self.now, settle=self.settle, on_want=self._ring
         )
         self.desk = self.dispatch.desk
-        self._clock = now
+        self._clock = now or clock
+        self._clock_is_ours = now is not None
         self._clock_offset = timedelta()
         self._ehlo_name = settings.ehlo_name
         self._deadlines = deadlines or Deadlines()
@@ -191,19 +197,28 @@ class Sender:
         self._learn_at = monotonic() + LEARN_SECONDS
         names = [route.name for route in self.routes]
         try:
-            known = await self._in_thread(self._clerk.learn, names, self.now())
+            known = await self._in_thread(
+                self._clerk.learn, names, self.now(), self._clock
+            )
         except SQLAlchemyError as error:
             log.error("ledger: %s", error)
             return
-        if abs(known.clock_offset) > CLOCKS_AGREE:
-            if not self._clock_offset:
-                log.warning("clock offset=%.1fs", known.clock_offset.total_seconds())
-            self._clock_offset = known.clock_offset
+        self._put_right(known.clock_offset)
         for route in self.routes:
             trust = known.trust[route.name]
             route.trust.pipelining &= trust.pipelining
             route.trust.chunking &= trust.chunking
         self.dispatch.refresh(known.slowed)
+
+    def _put_right(self, offset: timedelta) -> None:
+        """Keep the database's time, whichever way this host's has gone since."""
+        if self._clock_is_ours:
+            return
+        if abs(offset) <= CLOCKS_AGREE:
+            offset = timedelta()
+        elif not self._clock_offset:
+            log.warning("clock offset=%.1fs", offset.total_seconds())
+        self._clock_offset = offset
 
     # The ledger.
 

@@ -190,6 +190,8 @@ class Sender:
         """Put everything back where no relay can be used."""
         if self.dispatch.all_held:
             self.desk.clear()
+        else:
+            self.dispatch.wake()
         self._ring()
 
     async def _learn(self) -> None:
@@ -295,19 +297,19 @@ class Sender:
         return SINGLES_AT_ONCE
 
     def _bulk_needed(self) -> int:
-        appetites = [route.appetite() for route in self.routes]
+        needed = filter(self.dispatch.needs, self.routes)
+        appetites = [(0, 0.0), *(route.appetite() for route in needed)]
         idle, ahead = (sum(part) for part in zip(*appetites, strict=True))
         # A little at a time is not worth a statement.
         here = len(self.desk.bulk) + len(self._signers.waiting)
-        needed = int(idle + ahead) - here
-        return needed if idle > here or needed > ahead / 4 else 0
+        more = int(idle + ahead) - here
+        return more if idle > here or more > ahead / 4 else 0
 
     async def _take(self, turn: Turn) -> None:
         try:
             await self._ask_for(turn)
             self._written_at = monotonic()
             result = await self._in_thread(self._clerk.write, turn, self.now())
-            await self._ask_for_singles(result)
         except SQLAlchemyError as error:
             log.error("ledger: %s", error)
             self._put_back(turn)
@@ -315,6 +317,7 @@ class Sender:
                 raise
             await self.routes[0].access.pause(1.0)
             return
+        await self._ask_for_singles(result)
         if turn.chores and monotonic() >= self._learn_at:
             await self._learn()
         if turn.singles or turn.bulk:
@@ -323,7 +326,8 @@ class Sender:
 
     async def _ask_for(self, turn: Turn) -> None:
         """Claim no more than the relays' budgets give."""
-        limited = [route for route in self.routes if route.limited and route.usable]
+        useful = [r for r in self.routes if r.may_claim and self.dispatch.needs(r)]
+        limited = [route for route in useful if route.limited]
         if not (turn.bulk and limited):
             return
         asks = []
@@ -331,15 +335,26 @@ class Sender:
             if (wanted := int(sum(route.appetite())) - route.credit) > 0:
                 asks.append(Ask(route.relay, wanted))
         await self._ask(asks)
-        if all(route.limited or not route.usable for route in self.routes):
+        if len(limited) == len(useful):
             room = sum(max(route.credit, 0) for route in limited) - len(self.desk)
             turn.bulk = max(0, min(turn.bulk, room))
 
     async def _ask_for_singles(self, result: Result) -> None:
+        """Ask one relay after the other that works, until all could go."""
         singles = sum(claim.lane == ledger.SINGLE for claim in result.claims)
-        usable = [r for r in self.routes if not r.access.held and not r.has_credit]
-        if singles and usable and not any(r.has_credit for r in self.routes):
-            await self._ask([Ask(usable[0].relay, singles, single=True)])
+        working = [r for r in self.routes if r.works and self.dispatch.needs(r)]
+        if not all(route.limited for route in working):
+            return
+        missing = singles - sum(route.credit for route in working)
+        for route in working:
+            if missing <= 0:
+                return
+            had = route.credit
+            try:
+                await self._ask([Ask(route.relay, missing, single=True)])
+            except SQLAlchemyError as error:  # what has been claimed is in hand
+                log.error("ledger: %s", error)
+            missing -= route.credit - had
 
     async def _ask(self, asks: list[Ask]) -> None:
         if not asks:
@@ -352,7 +367,7 @@ class Sender:
         for route in self.routes:
             if result.workers:
                 route.concurrency.share(result.workers)
-            if result.more:
+            if result.more and self.dispatch.needs(route):
                 route.access.want(route.relay.connections)
         if result.slowed is not None:
             self.dispatch.refresh(result.slowed)
@@ -391,7 +406,8 @@ class Sender:
             return 1
         self._dry = not found
         for route in self.routes:
-            wanted = route.busy + found + len(self.desk)
+            needs = self.dispatch.needs(route)
+            wanted = route.busy + found + len(self.desk) if needs else 0
             route.access.want(wanted, idle=len(route.idle))
         if due:
             self._chores_at = 0.0

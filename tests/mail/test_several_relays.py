@@ -11,11 +11,11 @@ from sqlalchemy import select
 
 from newsletter.config import Relay, Settings, parse_relay
 from newsletter.db import Database, utcnow
-from newsletter.mail import relays
+from newsletter.mail import limits, relays
 from newsletter.mail.smtp import Deadlines
 from newsletter.models import RelayHealth
 from tests.delivering import through
-from tests.mail.test_sender import counts, queue, running, until
+from tests.mail.test_sender import counts, queue, queue_single, running, until
 from tests.smtp_server import SmtpServer
 
 SHORT = Deadlines(command=3.0)
@@ -196,3 +196,35 @@ def test_the_reason_is_told_when_no_relay_works(
         with database.reading() as session:
             told = relays.progress(session, issue_id, utcnow(), relays=2)
     assert "cannot be reached" in told.waiting_reason
+
+
+def use_up(database: Database, relay: Relay, *, also_singles: bool = False) -> None:
+    """Take what a relay's day has for bulk; or all of it."""
+    with database.transaction() as session:
+        assert limits.take(session, relay, relay.per_day, now=utcnow())
+        if also_singles:
+            assert limits.take(session, relay, 10_000, now=utcnow(), single=True)
+
+
+def test_a_confirmation_goes_over_the_relay_that_works(
+    database: Database, settings: Settings, smtp_server: SmtpServer
+) -> None:
+    """Also where that one keeps a little for it, and the other is down."""
+    place = over(settings, gone(), smtp_server, weights=(1, 1))
+    limited = replace(place.more_relays[0], per_day=100)
+    use_up(database, limited)
+    with running(database, replace(place, more_relays=(limited,))) as sender:
+        queue_single(database)
+        smtp_server.wait_for(1)
+        assert sender.routes[0].access.failures > 0
+
+
+def test_a_confirmation_goes_over_the_relay_that_has_something_left(
+    database: Database, settings: Settings, smtp_server: SmtpServer, other: SmtpServer
+) -> None:
+    place = over(settings, smtp_server, other, weights=(1, 1), per_day=100)
+    use_up(database, place.relay, also_singles=True)
+    use_up(database, place.more_relays[0])
+    with running(database, place):
+        queue_single(database)
+        other.wait_for(1)

@@ -169,7 +169,7 @@ class Clerk:
                 wait = 0.0
                 if not count and not single:
                     wait = self._used_up(session, relay, now)
-                elif relay.name in self._used:
+                elif not single and relay.name in self._used:
                     self._used.discard(relay.name)
                     relays.report(session, Health(relay.name), now=now)
                 grants.append(Grant(relay.name, count, wait))

@@ -63,11 +63,17 @@ class Dispatch:
 
     def wake(self) -> None:
         """Let the idle couriers of all relays look for something to carry."""
+        if self._router:
+            self._look_at_relays(self._router)
         for route in self.routes:
-            if self._router:
-                self._router.set_usable(route.name, route.usable)
             if self.desk:
                 route.wake(self.there_is_work)
+
+    def needs(self, route: Route) -> bool:
+        """Tell whether a relay is to be used: not if it stands by and another works."""
+        return bool(route.relay.weight) or not any(
+            one.usable and one.relay.weight for one in self.routes
+        )
 
     def next_errand(self, route: Route) -> Errand | None:
         """Hand out the next errand that is fresh and may go this way now."""
@@ -77,6 +83,8 @@ class Dispatch:
         desk.drop_stale()
         if desk.bulk and not desk.singles and self._is_plain(route):
             return desk.bulk.popleft()
+        if self._router:
+            self._look_at_relays(self._router)
         errand = None
         if desk.singles and self._may_take_single(route):
             errand = self._pick(desk.singles, route)
@@ -134,6 +142,10 @@ class Dispatch:
             and not route.concurrency.watchful
         )
 
+    def _look_at_relays(self, router: Router) -> None:
+        for route in self.routes:
+            router.set_usable(route.name, route.usable)
+
     def _may_take_single(self, route: Route) -> bool:
         return route.has_credit and route.pace.single_may_go()
 
@@ -178,7 +190,7 @@ class Dispatch:
             if until and until <= now:
                 del self.slowed[route.name, provider]
                 until = None
-            if until is None and route.usable:
+            if until is None and route.usable and self.needs(route):
                 return True
         return False
 

@@ -31,12 +31,12 @@ from tests.mail.letters import make_letter, queue_issue
 from tests.smtp_server import SmtpServer
 
 
-def queue(database: Database, readers: int, **over: Any) -> int:
+def queue(database: Database, readers: int, name: str = "r", **over: Any) -> int:
     """Queue an issue to so many readers; return the issue's id."""
     with database.transaction() as session:
         newsletter = make_newsletter(session, **over)
         for number in range(readers):
-            make_subscription(session, newsletter, f"r{number}@exempel.example")
+            make_subscription(session, newsletter, f"{name}{number}@exempel.example")
         return queue_issue(session, newsletter).issue_id or 0
 
 

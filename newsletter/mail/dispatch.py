@@ -89,7 +89,7 @@ class Dispatch:
         if desk.singles and self._may_take_single(route):
             errand = self._pick(desk.singles, route)
         if errand is None and desk.bulk and self._may_take_bulk(route):
-            errand = self._pick(desk.bulk, route)
+            errand = self._pick_bulk(route)
         if errand is not None:
             route.spend()
             if self._router:
@@ -158,6 +158,12 @@ class Dispatch:
             route.wake_later(wait, self.there_is_work)
             return False
         return True
+
+    def _pick_bulk(self, route: Route) -> Errand | None:
+        errand = self._pick(self.desk.bulk, route)
+        if errand is None and self._router and self.desk.bulk:
+            self._router.passes(route.name)
+        return errand
 
     def _pick(self, lane: deque[Errand], route: Route) -> Errand | None:
         """Take the first errand whose provider takes mail this way now."""

@@ -7,6 +7,7 @@ waits until then, or goes over another.
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
+from itertools import islice
 from time import monotonic
 
 from newsletter.mail.desk import Desk, Errand
@@ -88,7 +89,7 @@ class Dispatch:
         errand = None
         if desk.singles and self._may_take_single(route):
             errand = self._pick(desk.singles, route)
-        if errand is None and desk.bulk and self._may_take_bulk(route):
+        if errand is None and self._may_take_bulk(route):
             errand = self._pick_bulk(route)
         if errand is not None:
             route.spend()
@@ -150,6 +151,8 @@ class Dispatch:
         return route.has_credit and route.pace.single_may_go()
 
     def _may_take_bulk(self, route: Route) -> bool:
+        if not (self.desk.bulk or self.desk.parked):
+            return False
         if not (route.takes_bulk() and route.has_credit):
             return False
         if self._router and not self._router.may_take(route.name):
@@ -160,13 +163,37 @@ class Dispatch:
         return True
 
     def _pick_bulk(self, route: Route) -> Errand | None:
-        errand = self._pick(self.desk.bulk, route)
-        if errand is None and self._router and self.desk.bulk:
+        """Take the first errand whose provider takes mail this way now.
+
+        Those it passes are parked, so that the others are found at once.
+        """
+        desk = self.desk
+        if not (self.slowed or route.concurrency.watchful or desk.parked):
+            return desk.bulk.popleft()
+        if (errand := self._pick_parked(route)) is not None:
+            return errand
+        for _ in range(min(len(desk.bulk), SEARCHED)):
+            errand = desk.bulk.popleft()
+            provider = group_of(errand.claim.address)
+            if self._takes(route, provider):
+                return self._begun(route, errand, provider)
+            self._park(route, errand, provider)
+        if self._router:
             self._router.passes(route.name)
-        return errand
+        return None
+
+    def _pick_parked(self, route: Route) -> Errand | None:
+        desk = self.desk
+        for provider in list(islice(desk.parked, SEARCHED)):
+            if self._takes(route, provider):
+                return self._begun(route, desk.unpark(provider), provider)
+            if until := self._slowed_everywhere(route, provider):
+                while provider in desk.parked:
+                    self._put_off(desk.unpark(provider), until)
+        return None
 
     def _pick(self, lane: deque[Errand], route: Route) -> Errand | None:
-        """Take the first errand whose provider takes mail this way now."""
+        """Do so among single mails, which are few and keep their place."""
         if not (self.slowed or route.concurrency.watchful):
             return lane.popleft()
         passed: list[Errand] = []
@@ -174,31 +201,49 @@ class Dispatch:
         while lane and found is None and len(passed) < SEARCHED:
             errand = lane.popleft()
             provider = group_of(errand.claim.address)
-            if until := self.slowed.get((route.name, provider)):
-                if not self._elsewhere(errand, provider):
-                    self._put_off(errand, until)
-                    continue
-                passed.append(errand)
-            elif route.concurrency.may_begin(provider):
-                route.concurrency.begin(provider)
-                errand.provider = provider
-                found = errand
+            if self._takes(route, provider):
+                found = self._begun(route, errand, provider)
+            elif until := self._slowed_everywhere(route, provider):
+                self._put_off(errand, until)
             else:
                 passed.append(errand)
         lane.extendleft(reversed(passed))
         return found
 
-    def _elsewhere(self, errand: Errand, provider: str) -> bool:
-        """Tell whether another relay may carry it; what may go now forgets the past."""
-        now = self._now()
+    def _park(self, route: Route, errand: Errand, provider: str) -> None:
+        if until := self._slowed_everywhere(route, provider):
+            self._put_off(errand, until)
+        else:
+            self.desk.park(errand, provider)
+
+    def _begun(self, route: Route, errand: Errand, provider: str) -> Errand:
+        route.concurrency.begin(provider)
+        errand.provider = provider
+        return errand
+
+    def _takes(self, route: Route, provider: str) -> bool:
+        if self._slowed_until(route, provider):
+            return False
+        return route.concurrency.may_begin(provider)
+
+    def _slowed_until(self, route: Route, provider: str) -> datetime | None:
+        """Return how long a provider is held back; what is over is forgotten."""
+        until = self.slowed.get((route.name, provider))
+        if until and until <= self._now():
+            del self.slowed[route.name, provider]
+            return None
+        return until
+
+    def _slowed_everywhere(self, asking: Route, provider: str) -> datetime | None:
+        """Return until when no relay may carry a provider's mail; None if one may."""
+        first = None
         for route in self.routes:
-            until = self.slowed.get((route.name, provider))
-            if until and until <= now:
-                del self.slowed[route.name, provider]
-                until = None
-            if until is None and route.usable and self.needs(route):
-                return True
-        return False
+            if route is asking or (route.usable and self.needs(route)):
+                until = self._slowed_until(route, provider)
+                if until is None:
+                    return None
+                first = min(first or until, until)
+        return first
 
     def _put_off(self, errand: Errand, until: datetime) -> None:
         claim = errand.claim

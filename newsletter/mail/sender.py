@@ -49,6 +49,7 @@ CHORES_SECONDS = 2.0
 BREATH_SECONDS = 0.02  # from one write to the next, while little has gathered
 MUCH = 100  # outcomes
 LEARN_SECONDS = 60.0
+PARKED, PARKED_AT_MOST = 200, 2_000  # that wait for their provider, to find others
 CLOCKS_AGREE = timedelta(seconds=1)
 DRAIN_SECONDS = 8.0  # for what is on the wire when told to stop
 
@@ -300,6 +301,8 @@ class Sender:
         needed = filter(self.dispatch.needs, self.routes)
         appetites = [(0, 0.0), *(route.appetite() for route in needed)]
         idle, ahead = (sum(part) for part in zip(*appetites, strict=True))
+        if self.desk.parking >= min(max(PARKED, 8 * self._speed()), PARKED_AT_MOST):
+            return 0
         # A little at a time is not worth a statement.
         here = len(self.desk.bulk) + len(self._signers.waiting)
         more = int(idle + ahead) - here
@@ -336,7 +339,8 @@ class Sender:
                 asks.append(Ask(route.relay, wanted))
         await self._ask(asks)
         if len(limited) == len(useful):
-            room = sum(max(route.credit, 0) for route in limited) - len(self.desk)
+            room = sum(max(route.credit, 0) for route in limited)
+            room -= len(self.desk) - self.desk.parking
             turn.bulk = max(0, min(turn.bulk, room))
 
     async def _ask_for_singles(self, result: Result) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy import select
 from newsletter.config import Settings
 from newsletter.db import Database
 from newsletter.mail.destinations import group_of
-from newsletter.models import Delivery, Destination
+from newsletter.models import Delivery, DeliveryState, Destination
 from tests.delivering import deliver, through
 from tests.factories import NOW, make_newsletter, make_subscription
 from tests.mail.letters import queue_issue
@@ -204,3 +204,25 @@ def test_no_more_at_once_to_one_domain_than_its_limit(
         deliver(database, settings, server, per_domain=2, connections=8)
         assert server.most["gmail.com"] == 2
     assert counts(database, issue_id).sent == 90
+
+
+@pytest.mark.parametrize("share", [2, 5])
+def test_others_are_not_held_up_by_the_limit_of_one_domain(
+    database: Database, settings: Settings, share: int
+) -> None:
+    """All but one in so many are at one domain, whose mails take long."""
+    domains = ["slow.example"] * (share - 1) + ["telia.example"]
+    issue_id = queue_to(database, 400, *domains)
+    with Counting("slow.example", 0.5, 400) as server:
+        place = through(settings, server, per_domain=2, connections=8)
+        with running(database, place):
+            done = 400 // share
+            until(lambda: quick(database) == done, 30)
+            assert server.most["slow.example"] <= 2
+            assert server.count - done < 40  # of the slow ones
+    assert counts(database, issue_id).claimed == 0
+
+
+def quick(database: Database) -> int:
+    sent = DeliveryState.SENT
+    return sum(one.state == sent for one in at(database, "telia.example"))

@@ -36,6 +36,7 @@ from newsletter.mail.desk import Errand
 from newsletter.mail.dispatch import Dispatch
 from newsletter.mail.ledger import Outcome
 from newsletter.mail.route import Route
+from newsletter.mail.shelf import RELOAD_SECONDS, Shelf
 from newsletter.mail.signing import Signers
 from newsletter.mail.smtp import Connection, Deadlines
 from newsletter.models import DeliveryState
@@ -69,6 +70,7 @@ class Sender:
         clock: Callable[[], datetime] = utcnow,
         lease: timedelta = ledger.LEASE,
         deadlines: Deadlines | None = None,
+        reload_seconds: float = RELOAD_SECONDS,
     ) -> None:
         """Prepare; nothing happens before `run`.
 
@@ -89,12 +91,14 @@ class Sender:
         self._clock_offset = timedelta()
         self._ehlo_name = settings.ehlo_name
         self._deadlines = deadlines or Deadlines()
-        self._clerk = Clerk(database, settings, worker=self.name, lease=lease)
+        shelf = Shelf(settings, reload_seconds=reload_seconds)
+        self._clerk = Clerk(database, shelf, worker=self.name, lease=lease)
         self._signers = Signers(self.dispatch.lay_down)
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="ledger")
         self._couriers: list[Courier] = []
         self._chores_at = self._look_at = self._singles_at = self._learn_at = 0.0
         self._dry = True  # nothing was left to claim
+        self._in_vain = False  # nothing came of what there was
         self._gone = False  # every courier has left
         self._written_at = 0.0  # when the last write began
         self._last_try = 0.0  # to write, when told to stop
@@ -323,6 +327,8 @@ class Sender:
         await self._ask_for_singles(result)
         if turn.chores and monotonic() >= self._learn_at:
             await self._learn()
+        if turn.bulk:
+            self._in_vain = not (result.claims or result.more)
         if turn.singles or turn.bulk:
             self._dry = not result.more and (self._dry or turn.bulk > 0)
         self._hand_out(result)
@@ -401,7 +407,10 @@ class Sender:
             await self._look()
 
     async def _look(self) -> int:
-        """See whether there is work; want as many connections as it needs."""
+        """See whether there is work; want as many connections as it needs.
+
+        Returns 0 also where all there is has to wait, for a key that can be opened.
+        """
         most = 1 + sum(route.relay.connections for route in self.routes)
         try:
             found, due = await self._in_thread(self._clerk.look, most, self.now())
@@ -415,7 +424,7 @@ class Sender:
             route.access.want(wanted, idle=len(route.idle))
         if due:
             self._chores_at = 0.0
-        return found + due
+        return due if self._in_vain else found + due
 
     async def _is_idle(self) -> bool:
         """Tell whether nothing is left that could be sent now."""

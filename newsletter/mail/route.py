@@ -189,7 +189,7 @@ class Route:
             loop = asyncio.get_running_loop()
             self._alarm = loop.call_later(seconds, self._ring, there_is_work)
 
-    def close_idle(self, *, older_than: float = IDLE_SECONDS) -> None:
+    def close_idle(self, *, older_than: float) -> None:
         """Close the connections that have had nothing to carry for so long."""
         limit = monotonic() - older_than
         for courier in list(self.idle):

@@ -35,7 +35,7 @@ from newsletter.mail.couriers import Courier
 from newsletter.mail.desk import Errand
 from newsletter.mail.dispatch import Dispatch
 from newsletter.mail.ledger import Outcome
-from newsletter.mail.route import Route
+from newsletter.mail.route import IDLE_SECONDS, Route
 from newsletter.mail.shelf import RELOAD_SECONDS, Shelf
 from newsletter.mail.signing import Signers
 from newsletter.mail.smtp import Connection, Deadlines
@@ -71,6 +71,7 @@ class Sender:
         lease: timedelta = ledger.LEASE,
         deadlines: Deadlines | None = None,
         reload_seconds: float = RELOAD_SECONDS,
+        idle_seconds: float = IDLE_SECONDS,
     ) -> None:
         """Prepare; nothing happens before `run`.
 
@@ -91,6 +92,7 @@ class Sender:
         self._clock_offset = timedelta()
         self._ehlo_name = settings.ehlo_name
         self._deadlines = deadlines or Deadlines()
+        self._idle_seconds = idle_seconds
         shelf = Shelf(settings, reload_seconds=reload_seconds)
         self._clerk = Clerk(database, shelf, worker=self.name, lease=lease)
         self._signers = Signers(self.dispatch.lay_down)
@@ -256,7 +258,7 @@ class Sender:
         now = monotonic()
         for route in self.routes:
             route.access.look_at_the_clock()
-            route.close_idle()
+            route.close_idle(older_than=self._idle_seconds)
             route.measure()
         self.desk.drop_stale()
         turn = Turn(

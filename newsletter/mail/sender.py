@@ -93,6 +93,7 @@ class Sender:
         self._ehlo_name = settings.ehlo_name
         self._deadlines = deadlines or Deadlines()
         self._idle_seconds = idle_seconds
+        self._lease_seconds = lease.total_seconds()
         shelf = Shelf(settings, reload_seconds=reload_seconds)
         self._clerk = Clerk(database, shelf, worker=self.name, lease=lease)
         self._signers = Signers(self.dispatch.lay_down)
@@ -281,7 +282,8 @@ class Sender:
             route.recovered, route.trust.changed = set(), False
         if turn.chores:
             speed = self._speed()
-            self._chores_at = now + CHORES_SECONDS * (5 if speed < 0.1 else 1)
+            seconds = CHORES_SECONDS * (5 if speed < 0.1 else 1)
+            self._chores_at = now + min(seconds, self._lease_seconds / 3)
             turn.in_hand = self._in_hand()
             turn.rate_per_second = speed
         return turn

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from datetime import timedelta
+from itertools import pairwise
 
 import pytest
 from sqlalchemy import select
@@ -138,7 +139,4 @@ def test_what_is_known_of_one_relay_is_not_held_against_another(
     deliver(database, settings, smtp_server, connections=1)
     ahead = smtp_server.commands
     assert smtp_server.count == 40
-    assert any(
-        one == "DATA" and two.startswith("MAIL")
-        for one, two in zip(ahead, ahead[1:], strict=False)
-    )
+    assert any(one == "DATA" and two.startswith("MAIL") for one, two in pairwise(ahead))

@@ -374,8 +374,13 @@ class Sender:
         if not asks:
             return
         by_name = {route.name: route for route in self.routes}
-        for grant in await self._in_thread(self._clerk.ask, asks, self.now()):
-            by_name[grant.relay].granted(grant.count, grant.wait_seconds)
+        grants = await self._in_thread(self._clerk.ask, asks, self.now())
+        for asked, grant in zip(asks, grants, strict=True):
+            route = by_name[grant.relay]
+            if asked.single:  # which says nothing of what bulk may take
+                route.credit += grant.count
+            else:
+                route.granted(grant.count, grant.wait_seconds)
 
     def _hand_out(self, result: Result) -> None:
         for route in self.routes:

@@ -206,6 +206,23 @@ def use_up(database: Database, relay: Relay, *, also_singles: bool = False) -> N
             assert limits.take(session, relay, 10_000, now=utcnow(), single=True)
 
 
+def test_a_relay_that_stands_by_carries_what_the_day_of_the_other_does_not_hold(
+    database: Database, settings: Settings, smtp_server: SmtpServer, other: SmtpServer
+) -> None:
+    issue_id = queue(database, 300)
+    place = over(settings, smtp_server, other, weights=(1, 0), connections=2)
+    place = replace(place, relay=replace(place.relay, per_day=100))
+    other.script("dot", stall=0.01)
+    with running(database, place):
+        smtp_server.wait_for(98)
+        other.wait_for(20)
+        for number in range(3):
+            queue_single(database, f"ny{number}@exempel.example")
+        until(lambda: counts(database, issue_id).left == 0)
+        until(lambda: smtp_server.count + other.count == 303)
+    assert 98 <= smtp_server.count <= 100
+
+
 def test_a_confirmation_goes_over_the_relay_that_works(
     database: Database, settings: Settings, smtp_server: SmtpServer
 ) -> None:

@@ -150,7 +150,6 @@ class Sender:
             for route in self.routes
             for _ in range(route.relay.connections)
         ]
-        await self._learn()
         tasks = {asyncio.create_task(courier.run()) for courier in self._couriers}
         books = asyncio.create_task(self._keep_books(until_idle=until_idle))
         stopped = asyncio.create_task(stop.wait())
@@ -203,16 +202,10 @@ class Sender:
         self._ring()
 
     async def _learn(self) -> None:
-        """Take over what all workers have in common."""
-        self._learn_at = monotonic() + LEARN_SECONDS
+        """Take over what all workers have in common; the time above all."""
         names = [route.name for route in self.routes]
-        try:
-            known = await self._in_thread(
-                self._clerk.learn, names, self.now(), self._clock
-            )
-        except SQLAlchemyError as error:
-            log.error("ledger: %s", error)
-            return
+        known = await self._in_thread(self._clerk.learn, names, self.now(), self._clock)
+        self._learn_at = monotonic() + LEARN_SECONDS
         self._put_right(known.clock_offset)
         for route in self.routes:
             trust = known.trust[route.name]
@@ -318,6 +311,8 @@ class Sender:
 
     async def _take(self, turn: Turn) -> None:
         try:
+            if monotonic() >= self._learn_at:
+                await self._learn()
             await self._ask_for(turn)
             self._written_at = monotonic()
             result = await self._in_thread(self._clerk.write, turn, self.now())
@@ -329,8 +324,6 @@ class Sender:
             await self.routes[0].access.pause(1.0)
             return
         await self._ask_for_singles(result)
-        if turn.chores and monotonic() >= self._learn_at:
-            await self._learn()
         if turn.bulk:
             self._in_vain = not (result.claims or result.more)
         if turn.singles or turn.bulk:
@@ -397,6 +390,8 @@ class Sender:
     def _put_back(self, turn: Turn) -> None:
         self._outcomes = turn.outcomes + self._outcomes
         self.desk.stale += turn.unused
+        if turn.chores:
+            self._chores_at = 0.0
         for health in turn.health:
             for route in self.routes:
                 route.tell_again(health)

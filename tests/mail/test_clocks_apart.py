@@ -6,7 +6,8 @@ from contextlib import ExitStack
 from datetime import datetime, timedelta
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import event, select
+from sqlalchemy.exc import OperationalError
 
 from newsletter.config import Settings
 from newsletter.db import Database, utcnow
@@ -90,6 +91,39 @@ def test_workers_whose_clocks_differ_see_each_other(
     ):
         until(lambda: len(seen_at(database)) == 2)
         assert all(abs(at - utcnow()) < APART / 2 for at in seen_at(database))
+
+
+def test_nothing_is_taken_over_before_the_time_is_known(
+    database: Database, place: Settings, smtp_server: SmtpServer
+) -> None:
+    """Also where the database could not be asked for it at first."""
+    issue_id = queue(database, 3)
+    with database.transaction() as session:
+        [message] = ledger.open_messages(session)
+        ledger.claim(
+            session,
+            worker="alive",
+            limit=2,
+            now=utcnow(),
+            lease=APART / 2,
+            message_id=message,
+        )
+    failed: list[str] = []
+
+    def fail(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if len(failed) < 3:
+            failed.append(statement)
+            raise OperationalError(statement, {}, Exception("gone for a moment"))
+
+    event.listen(database.engine, "before_cursor_execute", fail)
+    try:
+        with running(database, place, clock=clock(60)):
+            smtp_server.wait_for(1)
+            until(lambda: len(seen_at(database)) == 1)
+    finally:
+        event.remove(database.engine, "before_cursor_execute", fail)
+    found = counts(database, issue_id)
+    assert (found.claimed, found.sent, found.resent) == (2, 1, 0)
 
 
 def seen_at(database: Database) -> list[datetime]:

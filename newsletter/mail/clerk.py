@@ -4,22 +4,22 @@ A turn writes the outcomes that have gathered, gives back what was not used, cla
 is needed next and looks after what time brings. Runs in a thread; knows no sockets.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from time import monotonic
 
 from sqlalchemy.orm import Session
 
-from newsletter.config import Relay, Settings
-from newsletter.db import Database, utcnow
+from newsletter.config import Relay
+from newsletter.db import Database
 from newsletter.mail import clocks, destinations, ledger, limits, relays
 from newsletter.mail.desk import Words
 from newsletter.mail.exchange import Trust
 from newsletter.mail.ledger import Claim, Claimed, Outcome
 from newsletter.mail.relays import Health
 from newsletter.mail.replies import Verdict
-from newsletter.mail.shelf import RELOAD_SECONDS, Shelf
+from newsletter.mail.shelf import Shelf
 from newsletter.models import DeliveryState
 
 LOOK_SECONDS = 0.2  # between looks for other open issues
@@ -100,13 +100,13 @@ class Clerk:
     """Writes in the ledger for one worker."""
 
     def __init__(
-        self, database: Database, settings: Settings, *, worker: str, lease: timedelta
+        self, database: Database, shelf: Shelf, *, worker: str, lease: timedelta
     ) -> None:
-        """Start with nothing loaded."""
+        """Start with nothing claimed."""
         self.database = database
         self.worker = worker
         self.lease = lease
-        self._shelf = Shelf(settings)
+        self._shelf = shelf
         self._locked: dict[int, float] = {}  # messages that cannot be signed; until
         self._used: set[str] = set()  # relays that have had their day's mail
         self._messages: list[int] = []  # bulk that may be claimed from
@@ -146,11 +146,13 @@ class Clerk:
                 ledger.close_settled(session, ids)
         return result
 
-    def learn(self, names: Iterable[str], now: datetime) -> Knowledge:
+    def learn(
+        self, names: Iterable[str], now: datetime, clock: Callable[[], datetime]
+    ) -> Knowledge:
         """Return what is known when a worker begins, and from time to time."""
         with self.database.reading() as session:
             return Knowledge(
-                clocks.offset(session, now=utcnow()),
+                clocks.offset(session, now=clock()),
                 {name: relays.trust(session, name, now=now) for name in names},
                 destinations.held(session, now=now),
             )
@@ -167,7 +169,7 @@ class Clerk:
                 wait = 0.0
                 if not count and not single:
                     wait = self._used_up(session, relay, now)
-                elif relay.name in self._used:
+                elif not single and relay.name in self._used:
                     self._used.discard(relay.name)
                     relays.report(session, Health(relay.name), now=now)
                 grants.append(Grant(relay.name, count, wait))
@@ -265,7 +267,7 @@ class Clerk:
         waiting = [c for c in result.claims if c.message_id not in result.words]
         if not waiting:
             return
-        later = now + timedelta(seconds=RELOAD_SECONDS)
+        later = now + timedelta(seconds=self._shelf.reload_seconds)
         single = [claim for claim in waiting if claim.lane == ledger.SINGLE]
         reason = Verdict.RELAY_TROUBLE.value
         ledger.settle(
@@ -279,6 +281,6 @@ class Clerk:
         )
         bulk = [claim for claim in waiting if claim.lane != ledger.SINGLE]
         ledger.release(session, self.worker, [claim.id for claim in bulk])
-        until = monotonic() + RELOAD_SECONDS
+        until = monotonic() + self._shelf.reload_seconds
         self._locked.update({claim.message_id: until for claim in bulk})
         result.claims = [c for c in result.claims if c.message_id in result.words]

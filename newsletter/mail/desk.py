@@ -130,16 +130,23 @@ class Desk:
         self.closed = False  # for good
         self.singles: deque[Errand] = deque()
         self.bulk: deque[Errand] = deque()
+        self.parked: dict[str, deque[Errand]] = {}  # bulk, by providers to wait for
         self.stale: list[int] = []  # to be given back
         self._clock = clock
 
     def __len__(self) -> int:
         """Return how many errands lie here."""
-        return len(self.singles) + len(self.bulk)
+        return len(self.singles) + len(self.bulk) + self.parking
+
+    @property
+    def parking(self) -> int:
+        """Return how many errands wait for their provider."""
+        return sum(map(len, self.parked.values()))
 
     def ids(self) -> Iterator[int]:
         """Return which deliveries lie here."""
-        return (errand.claim.id for errand in chain(self.singles, self.bulk))
+        lanes = (self.singles, self.bulk, *self.parked.values())
+        return (errand.claim.id for errand in chain.from_iterable(lanes))
 
     def put(self, errands: Iterable[Errand]) -> None:
         """Lay errands down."""
@@ -147,15 +154,31 @@ class Desk:
             lane = self.singles if errand.claim.lane == SINGLE else self.bulk
             lane.append(errand)
 
+    def park(self, errand: Errand, provider: str) -> None:
+        """Let an errand wait until its provider takes more, out of the others' way."""
+        self.parked.setdefault(provider, deque()).append(errand)
+
+    def unpark(self, provider: str) -> Errand:
+        """Take the first that waits for a provider."""
+        waiting = self.parked[provider]
+        errand = waiting.popleft()
+        if not waiting:
+            del self.parked[provider]
+        return errand
+
     def drop_stale(self) -> None:
         """Set aside what has lain here too long."""
         limit = self._clock() - FRESH_SECONDS
         for lane in (self.singles, self.bulk):
             while lane and lane[0].since < limit:
                 self.stale.append(lane.popleft().claim.id)
+        for provider in list(self.parked):
+            while provider in self.parked and self.parked[provider][0].since < limit:
+                self.stale.append(self.unpark(provider).claim.id)
 
     def clear(self) -> None:
         """Set everything aside."""
         self.stale += self.ids()
         self.singles.clear()
         self.bulk.clear()
+        self.parked.clear()

@@ -7,6 +7,7 @@ waits until then, or goes over another.
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
+from itertools import islice
 from time import monotonic
 
 from newsletter.mail.desk import Desk, Errand
@@ -17,6 +18,7 @@ from newsletter.mail.route import Route
 from newsletter.mail.routing import Router
 from newsletter.models import DeliveryState
 
+MOST_UNWRITTEN = 1_000  # outcomes: what a kill could make unknown
 SEARCHED = 200  # errands looked at for one that may go now
 PROVIDERS_AT_ONCE = 3  # that slow us down, one after the other: then it is the relay
 
@@ -35,6 +37,7 @@ class Dispatch:
         """Start with an empty desk; `on_want` is called when it runs out."""
         self.routes = list(routes)
         self.desk = Desk(monotonic)
+        self.unwritten = 0  # outcomes that the ledger does not hold yet
         self.slowed: dict[tuple[str, str], datetime] = {}  # by relay and provider
         self.strikes: dict[str, dict[str, str]] = {}  # to be written down, by relay
         self._router: Router | None = None
@@ -63,25 +66,37 @@ class Dispatch:
 
     def wake(self) -> None:
         """Let the idle couriers of all relays look for something to carry."""
+        if self._router:
+            self._look_at_relays(self._router)
         for route in self.routes:
-            if self._router:
-                self._router.set_usable(route.name, route.usable)
             if self.desk:
                 route.wake(self.there_is_work)
+
+    def needs(self, route: Route) -> bool:
+        """Tell whether a relay is to be used: not if it stands by and another works."""
+        return bool(route.relay.weight) or not any(
+            one.usable and one.relay.weight for one in self.routes
+        )
 
     def next_errand(self, route: Route) -> Errand | None:
         """Hand out the next errand that is fresh and may go this way now."""
         desk = self.desk
-        if desk.closed or route.access.held:
+        if desk.closed or route.access.held or self.unwritten >= MOST_UNWRITTEN:
             return None
         desk.drop_stale()
         if desk.bulk and not desk.singles and self._is_plain(route):
             return desk.bulk.popleft()
+        return self._weighed(route)
+
+    def _weighed(self, route: Route) -> Errand | None:
+        desk = self.desk
+        if self._router:
+            self._look_at_relays(self._router)
         errand = None
         if desk.singles and self._may_take_single(route):
             errand = self._pick(desk.singles, route)
-        if errand is None and desk.bulk and self._may_take_bulk(route):
-            errand = self._pick(desk.bulk, route)
+        if errand is None and self._may_take_bulk(route):
+            errand = self._pick_bulk(route)
         if errand is not None:
             route.spend()
             if self._router:
@@ -134,10 +149,16 @@ class Dispatch:
             and not route.concurrency.watchful
         )
 
+    def _look_at_relays(self, router: Router) -> None:
+        for route in self.routes:
+            router.set_usable(route.name, route.usable)
+
     def _may_take_single(self, route: Route) -> bool:
         return route.has_credit and route.pace.single_may_go()
 
     def _may_take_bulk(self, route: Route) -> bool:
+        if not (self.desk.bulk or self.desk.parked):
+            return False
         if not (route.takes_bulk() and route.has_credit):
             return False
         if self._router and not self._router.may_take(route.name):
@@ -147,8 +168,38 @@ class Dispatch:
             return False
         return True
 
+    def _pick_bulk(self, route: Route) -> Errand | None:
+        """Take the first errand whose provider takes mail this way now.
+
+        Those it passes are parked, so that the others are found at once.
+        """
+        desk = self.desk
+        if not (self.slowed or route.concurrency.watchful or desk.parked):
+            return desk.bulk.popleft()
+        if (errand := self._pick_parked(route)) is not None:
+            return errand
+        for _ in range(min(len(desk.bulk), SEARCHED)):
+            errand = desk.bulk.popleft()
+            provider = group_of(errand.claim.address)
+            if self._takes(route, provider):
+                return self._begun(route, errand, provider)
+            self._park(route, errand, provider)
+        if self._router:
+            self._router.passes(route.name)
+        return None
+
+    def _pick_parked(self, route: Route) -> Errand | None:
+        desk = self.desk
+        for provider in list(islice(desk.parked, SEARCHED)):
+            if self._takes(route, provider):
+                return self._begun(route, desk.unpark(provider), provider)
+            if until := self._slowed_everywhere(route, provider):
+                while provider in desk.parked:
+                    self._put_off(desk.unpark(provider), until)
+        return None
+
     def _pick(self, lane: deque[Errand], route: Route) -> Errand | None:
-        """Take the first errand whose provider takes mail this way now."""
+        """Do so among single mails, which are few and keep their place."""
         if not (self.slowed or route.concurrency.watchful):
             return lane.popleft()
         passed: list[Errand] = []
@@ -156,31 +207,49 @@ class Dispatch:
         while lane and found is None and len(passed) < SEARCHED:
             errand = lane.popleft()
             provider = group_of(errand.claim.address)
-            if until := self.slowed.get((route.name, provider)):
-                if not self._elsewhere(errand, provider):
-                    self._put_off(errand, until)
-                    continue
-                passed.append(errand)
-            elif route.concurrency.may_begin(provider):
-                route.concurrency.begin(provider)
-                errand.provider = provider
-                found = errand
+            if self._takes(route, provider):
+                found = self._begun(route, errand, provider)
+            elif until := self._slowed_everywhere(route, provider):
+                self._put_off(errand, until)
             else:
                 passed.append(errand)
         lane.extendleft(reversed(passed))
         return found
 
-    def _elsewhere(self, errand: Errand, provider: str) -> bool:
-        """Tell whether another relay may carry it; what may go now forgets the past."""
-        now = self._now()
+    def _park(self, route: Route, errand: Errand, provider: str) -> None:
+        if until := self._slowed_everywhere(route, provider):
+            self._put_off(errand, until)
+        else:
+            self.desk.park(errand, provider)
+
+    def _begun(self, route: Route, errand: Errand, provider: str) -> Errand:
+        route.concurrency.begin(provider)
+        errand.provider = provider
+        return errand
+
+    def _takes(self, route: Route, provider: str) -> bool:
+        if self._slowed_until(route, provider):
+            return False
+        return route.concurrency.may_begin(provider)
+
+    def _slowed_until(self, route: Route, provider: str) -> datetime | None:
+        """Return how long a provider is held back; what is over is forgotten."""
+        until = self.slowed.get((route.name, provider))
+        if until and until <= self._now():
+            del self.slowed[route.name, provider]
+            return None
+        return until
+
+    def _slowed_everywhere(self, asking: Route, provider: str) -> datetime | None:
+        """Return until when no relay may carry a provider's mail; None if one may."""
+        first = None
         for route in self.routes:
-            until = self.slowed.get((route.name, provider))
-            if until and until <= now:
-                del self.slowed[route.name, provider]
-                until = None
-            if until is None and route.usable:
-                return True
-        return False
+            if route is asking or (route.usable and self.needs(route)):
+                until = self._slowed_until(route, provider)
+                if until is None:
+                    return None
+                first = min(first or until, until)
+        return first
 
     def _put_off(self, errand: Errand, until: datetime) -> None:
         claim = errand.claim

@@ -43,6 +43,7 @@ MIDNIGHT_SECONDS = 120.0
 KEPT_FOR_SINGLES = 50  # one in so many of a day's limit, which bulk leaves
 KEPT_AT_MOST = 1_000
 NO_LIMIT = 2**31 - 1
+NO_RATE = 2.0**30  # a second: what is to come may be added, and it is an integer
 _TABLE = cast(Table, RelayBudget.__table__)
 _EPOCH = date(1970, 1, 1)
 
@@ -178,8 +179,8 @@ def _values(relay: Relay, now: datetime, *, single: bool = False) -> dict[str, A
         "relay": relay.name,
         "ahead": max(2 * relay.rate_per_second, 5.0) if single else 0.0,
         "now": now.timestamp(),
-        "rate": relay.rate_per_second or float(NO_LIMIT),
-        "burst": burst(relay) if relay.rate_per_second else float(NO_LIMIT),
+        "rate": relay.rate_per_second or NO_RATE,
+        "burst": burst(relay) if relay.rate_per_second else NO_RATE,
     }
 
 

@@ -79,8 +79,14 @@ def report(session: Session, health: Health, *, now: datetime) -> None:
     session.add(row)
 
 
-def trouble(session: Session, *, now: datetime, relays: int = 1) -> RelayError | None:
-    """Return why no mail leaves just now, if that is so.
+def trouble(
+    session: Session,
+    *,
+    now: datetime,
+    relays: int = 1,
+    newsletter_id: int | None = None,
+) -> RelayError | None:
+    """Return why no mail leaves just now, if that is so; or none of a newsletter's.
 
     Where one of several `relays` has trouble, the others carry its mail.
     """
@@ -90,8 +96,11 @@ def trouble(session: Session, *, now: datetime, relays: int = 1) -> RelayError |
         .order_by(RelayHealth.updated_at.desc())
     ).all()
     unsigned = [row for row in rows if row.name.startswith(UNSIGNED)]
-    if len(rows) - len(unsigned) < relays:
-        rows = unsigned
+    down = [row for row in rows if row not in unsigned]
+    if newsletter_id is not None:
+        name = f"{UNSIGNED}{newsletter_id}"
+        unsigned = [row for row in unsigned if row.name == name]
+    rows = unsigned if len(down) < relays else down + unsigned
     if not rows:
         return None
     found = json.loads(rows[0].reason)
@@ -138,26 +147,29 @@ def progress(
     speed = rate(session, now=now)
     ready = counts.queued + counts.claimed
     seconds = round(ready / speed) if speed and ready else 0
-    moving = ready > 0 and _open(session, issue_id)
+    newsletter_id = _open_newsletter(session, issue_id) if ready else None
     return Progress(
         counts=counts,
         rate_per_second=speed,
         seconds_left=seconds if speed or not counts.left else None,
-        waiting=_waiting(session, now, relays) if moving else None,
+        waiting=_waiting(session, now, relays, newsletter_id),
     )
 
 
-def _waiting(session: Session, now: datetime, relays: int) -> RelayError | None:
+def _waiting(
+    session: Session, now: datetime, relays: int, newsletter_id: int | None
+) -> RelayError | None:
+    if newsletter_id is None:
+        return None
     if not live_workers(session, now=now):
         return RelayError(N_("Nothing is sending. Start a worker: `work`."))
-    return trouble(session, now=now, relays=relays)
+    return trouble(session, now=now, relays=relays, newsletter_id=newsletter_id)
 
 
-def _open(session: Session, issue_id: int) -> bool:
-    return bool(
-        session.scalar(
-            select(Message.id)
-            .where(Message.issue_id == issue_id, Message.state == MessageState.OPEN)
-            .limit(1)
-        )
+def _open_newsletter(session: Session, issue_id: int) -> int | None:
+    """Return the newsletter of an issue that is being sent, if it is."""
+    return session.scalar(
+        select(Message.newsletter_id)
+        .where(Message.issue_id == issue_id, Message.state == MessageState.OPEN)
+        .limit(1)
     )

@@ -57,6 +57,7 @@ class Route:
         self.limited = limits.is_limited(relay)
         self.credit = 0  # messages granted and not begun
         self.dry_until = 0.0  # nothing more is granted before
+        self.dry_seconds = 0.0  # so long, when it was asked
         self._alarm: asyncio.TimerHandle | None = None
 
     @property
@@ -72,14 +73,27 @@ class Route:
     @property
     def spent(self) -> bool:
         """Tell whether the budget gives nothing for a good while."""
-        return not self.has_credit and self.dry_until - monotonic() > SOON_SECONDS
+        return not self.has_credit and self.dry_seconds > SOON_SECONDS
+
+    @property
+    def works(self) -> bool:
+        """Tell whether mail can be handed over, as far as is known.
+
+        After a failure not before there is a connection again: to wait for one can
+        take as long as its deadline.
+        """
+        access = self.access
+        return not access.held and (not access.failures or self.connected > 0)
 
     @property
     def usable(self) -> bool:
-        """Tell whether mail can go this way now."""
-        if self.access.held:
-            return False
-        return self.has_credit or monotonic() >= self.dry_until
+        """Tell whether others need not carry what is this relay's share."""
+        return self.works and not self.spent
+
+    @property
+    def may_claim(self) -> bool:
+        """Tell whether what is claimed for it could begin, or a budget be asked."""
+        return self.works and (self.has_credit or monotonic() >= self.dry_until)
 
     @property
     def is_quick(self) -> bool:
@@ -134,7 +148,7 @@ class Route:
 
     def appetite(self) -> tuple[int, float]:
         """Return how many messages could begin now, and how many more soon."""
-        if not self.usable:
+        if not self.may_claim:
             return 0, 0.0
         idle = len(self.idle) if self.takes_bulk() else 0
         # Three times what went lately: a desk that runs dry fills up in a few turns.
@@ -153,6 +167,7 @@ class Route:
     def granted(self, count: int, wait_seconds: float) -> None:
         """Take what the budget gives; without any, wait before asking again."""
         self.credit += count
+        self.dry_seconds = wait_seconds
         if wait_seconds:
             self.dry_until = monotonic() + wait_seconds
 
@@ -174,7 +189,7 @@ class Route:
             loop = asyncio.get_running_loop()
             self._alarm = loop.call_later(seconds, self._ring, there_is_work)
 
-    def close_idle(self, *, older_than: float = IDLE_SECONDS) -> None:
+    def close_idle(self, *, older_than: float) -> None:
         """Close the connections that have had nothing to carry for so long."""
         limit = monotonic() - older_than
         for courier in list(self.idle):

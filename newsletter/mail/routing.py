@@ -9,7 +9,8 @@ Couriers pull: one that is free asks whether its relay may take a message.
 - A relay that is behind and takes nothing at all for `PATIENCE_SECONDS` while another
   waits for it holds nobody up any longer. When it takes a message again it is as far
   behind as the window is wide, and no further.
-- A relay that could not be used has nothing to catch up with when it can.
+- A relay that could not be used has nothing to catch up with when it can; nor has one
+  to which nothing of what lay here might go.
 - One of weight 0 takes messages while no other can be used.
 """
 
@@ -32,6 +33,7 @@ class _Lane:
     usable: bool = True
     count: float = 0.0  # messages taken, divided by the weight
     missed: bool = False  # it was waited for long enough
+    passes: bool = False  # or may carry nothing of what there is
     waited_for_since: float = -math.inf
     asked_for_at: float = -math.inf  # the last time that another had to wait
 
@@ -71,16 +73,24 @@ class Router:
         if not lane.weight:
             return
         if lane.missed:
-            lane.missed = False
-            self._catch_up(lane, self._window)
+            self._catch_up(lane, 0.0 if lane.passes else self._window)
+            lane.missed = lane.passes = False
         lane.count += 1 / lane.weight
+
+    def passes(self, name: str) -> None:
+        """Hear that a relay may carry nothing of what there is: nobody waits for it.
+
+        It has nothing to catch up with either.
+        """
+        self._lanes[name].missed = self._lanes[name].passes = True
 
     def set_usable(self, name: str, usable: bool) -> None:
         """Say whether a relay can be used: works, and has something left to take."""
         lane = self._lanes[name]
         if usable == lane.usable:
             return
-        lane.usable, lane.missed, lane.asked_for_at = usable, False, -math.inf
+        lane.usable, lane.asked_for_at = usable, -math.inf
+        lane.missed = lane.passes = False
         if usable:
             self._catch_up(lane, 0.0)
         self._look_at_weights()

@@ -4,6 +4,7 @@ Couriers carry, one connection each. One loop keeps the ledger: while one write 
 way the next outcomes gather, and the next write takes them all, with the claims that
 are needed by then. Less than a hundred wait for a breath, so that the processor is the
 wire's; more do not, so that a kill leaves unknown what was in flight and one write.
+When a thousand are not yet written, nothing new begins.
 
 Claims follow need: what the couriers can begin at once and a quarter of a second's
 worth ahead. Single mails are looked for in every turn and go before everything else.
@@ -35,7 +36,8 @@ from newsletter.mail.couriers import Courier
 from newsletter.mail.desk import Errand
 from newsletter.mail.dispatch import Dispatch
 from newsletter.mail.ledger import Outcome
-from newsletter.mail.route import Route
+from newsletter.mail.route import IDLE_SECONDS, Route
+from newsletter.mail.shelf import RELOAD_SECONDS, Shelf
 from newsletter.mail.signing import Signers
 from newsletter.mail.smtp import Connection, Deadlines
 from newsletter.models import DeliveryState
@@ -49,6 +51,7 @@ CHORES_SECONDS = 2.0
 BREATH_SECONDS = 0.02  # from one write to the next, while little has gathered
 MUCH = 100  # outcomes
 LEARN_SECONDS = 60.0
+PARKED, PARKED_AT_MOST = 200, 2_000  # that wait for their provider, to find others
 CLOCKS_AGREE = timedelta(seconds=1)
 DRAIN_SECONDS = 8.0  # for what is on the wire when told to stop
 
@@ -64,11 +67,18 @@ class Sender:
         settings: Settings,
         *,
         name: str = "",
-        now: Callable[[], datetime] = utcnow,
+        now: Callable[[], datetime] | None = None,
+        clock: Callable[[], datetime] = utcnow,
         lease: timedelta = ledger.LEASE,
         deadlines: Deadlines | None = None,
+        reload_seconds: float = RELOAD_SECONDS,
+        idle_seconds: float = IDLE_SECONDS,
     ) -> None:
-        """Prepare; nothing happens before `run`."""
+        """Prepare; nothing happens before `run`.
+
+        `clock` is this host's; it is put right by the database's. `now` is a time of
+        the caller's own, in its place, and is left as it is.
+        """
         host, token = socket.gethostname()[:40], secrets.token_hex(3)
         self.name = name or f"{host}-{os.getpid()}-{token}"
         self.lost: dict[int, int] = {}
@@ -78,16 +88,21 @@ class Sender:
             self.routes, now=self.now, settle=self.settle, on_want=self._ring
         )
         self.desk = self.dispatch.desk
-        self._clock = now
+        self._clock = now or clock
+        self._clock_is_ours = now is not None
         self._clock_offset = timedelta()
         self._ehlo_name = settings.ehlo_name
         self._deadlines = deadlines or Deadlines()
-        self._clerk = Clerk(database, settings, worker=self.name, lease=lease)
+        self._idle_seconds = idle_seconds
+        self._lease_seconds = lease.total_seconds()
+        shelf = Shelf(settings, reload_seconds=reload_seconds)
+        self._clerk = Clerk(database, shelf, worker=self.name, lease=lease)
         self._signers = Signers(self.dispatch.lay_down)
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="ledger")
         self._couriers: list[Courier] = []
         self._chores_at = self._look_at = self._singles_at = self._learn_at = 0.0
         self._dry = True  # nothing was left to claim
+        self._in_vain = False  # nothing came of what there was
         self._gone = False  # every courier has left
         self._written_at = 0.0  # when the last write began
         self._last_try = 0.0  # to write, when told to stop
@@ -116,6 +131,7 @@ class Sender:
     def settle(self, outcome: Outcome) -> None:
         """Hand in what became of an errand."""
         self._outcomes.append(outcome)
+        self.dispatch.unwritten += 1
         if len(self._outcomes) == MUCH:
             self._much.set()
         if self.lost:
@@ -136,7 +152,6 @@ class Sender:
             for route in self.routes
             for _ in range(route.relay.connections)
         ]
-        await self._learn()
         tasks = {asyncio.create_task(courier.run()) for courier in self._couriers}
         books = asyncio.create_task(self._keep_books(until_idle=until_idle))
         stopped = asyncio.create_task(stop.wait())
@@ -184,26 +199,32 @@ class Sender:
         """Put everything back where no relay can be used."""
         if self.dispatch.all_held:
             self.desk.clear()
+        else:
+            self.dispatch.wake()
         self._ring()
 
     async def _learn(self) -> None:
-        """Take over what all workers have in common."""
-        self._learn_at = monotonic() + LEARN_SECONDS
+        """Take over what all workers have in common; the time above all."""
         names = [route.name for route in self.routes]
-        try:
-            known = await self._in_thread(self._clerk.learn, names, self.now())
-        except SQLAlchemyError as error:
-            log.error("ledger: %s", error)
-            return
-        if abs(known.clock_offset) > CLOCKS_AGREE:
-            if not self._clock_offset:
-                log.warning("clock offset=%.1fs", known.clock_offset.total_seconds())
-            self._clock_offset = known.clock_offset
+        known = await self._in_thread(self._clerk.learn, names, self.now(), self._clock)
+        self._learn_at = monotonic() + LEARN_SECONDS
+        self._put_right(known.clock_offset)
         for route in self.routes:
-            trust = known.trust[route.name]
-            route.trust.pipelining &= trust.pipelining
-            route.trust.chunking &= trust.chunking
+            if not route.trust.changed:  # what it learnt itself is news to the others
+                trust = known.trust[route.name]
+                route.trust.pipelining = trust.pipelining
+                route.trust.chunking = trust.chunking
         self.dispatch.refresh(known.slowed)
+
+    def _put_right(self, offset: timedelta) -> None:
+        """Keep the database's time, whichever way this host's has gone since."""
+        if self._clock_is_ours:
+            return
+        if abs(offset) <= CLOCKS_AGREE:
+            offset = timedelta()
+        elif not self._clock_offset:
+            log.warning("clock offset=%.1fs", offset.total_seconds())
+        self._clock_offset = offset
 
     # The ledger.
 
@@ -234,7 +255,7 @@ class Sender:
         now = monotonic()
         for route in self.routes:
             route.access.look_at_the_clock()
-            route.close_idle()
+            route.close_idle(older_than=self._idle_seconds)
             route.measure()
         self.desk.drop_stale()
         turn = Turn(
@@ -257,7 +278,8 @@ class Sender:
             route.recovered, route.trust.changed = set(), False
         if turn.chores:
             speed = self._speed()
-            self._chores_at = now + CHORES_SECONDS * (5 if speed < 0.1 else 1)
+            seconds = CHORES_SECONDS * (5 if speed < 0.1 else 1)
+            self._chores_at = now + min(seconds, self._lease_seconds / 3)
             turn.in_hand = self._in_hand()
             turn.rate_per_second = speed
         return turn
@@ -280,19 +302,23 @@ class Sender:
         return SINGLES_AT_ONCE
 
     def _bulk_needed(self) -> int:
-        appetites = [route.appetite() for route in self.routes]
+        needed = filter(self.dispatch.needs, self.routes)
+        appetites = [(0, 0.0), *(route.appetite() for route in needed)]
         idle, ahead = (sum(part) for part in zip(*appetites, strict=True))
+        if self.desk.parking >= min(max(PARKED, 8 * self._speed()), PARKED_AT_MOST):
+            return 0
         # A little at a time is not worth a statement.
         here = len(self.desk.bulk) + len(self._signers.waiting)
-        needed = int(idle + ahead) - here
-        return needed if idle > here or needed > ahead / 4 else 0
+        more = int(idle + ahead) - here
+        return more if idle > here or more > ahead / 4 else 0
 
     async def _take(self, turn: Turn) -> None:
         try:
+            if monotonic() >= self._learn_at:
+                await self._learn()
             await self._ask_for(turn)
             self._written_at = monotonic()
             result = await self._in_thread(self._clerk.write, turn, self.now())
-            await self._ask_for_singles(result)
         except SQLAlchemyError as error:
             log.error("ledger: %s", error)
             self._put_back(turn)
@@ -300,15 +326,18 @@ class Sender:
                 raise
             await self.routes[0].access.pause(1.0)
             return
-        if turn.chores and monotonic() >= self._learn_at:
-            await self._learn()
+        self.dispatch.unwritten -= len(turn.outcomes)
+        await self._ask_for_singles(result)
+        if turn.bulk:
+            self._in_vain = not (result.claims or result.more)
         if turn.singles or turn.bulk:
             self._dry = not result.more and (self._dry or turn.bulk > 0)
         self._hand_out(result)
 
     async def _ask_for(self, turn: Turn) -> None:
         """Claim no more than the relays' budgets give."""
-        limited = [route for route in self.routes if route.limited and route.usable]
+        useful = [r for r in self.routes if r.may_claim and self.dispatch.needs(r)]
+        limited = [route for route in useful if route.limited]
         if not (turn.bulk and limited):
             return
         asks = []
@@ -316,28 +345,45 @@ class Sender:
             if (wanted := int(sum(route.appetite())) - route.credit) > 0:
                 asks.append(Ask(route.relay, wanted))
         await self._ask(asks)
-        if all(route.limited or not route.usable for route in self.routes):
-            room = sum(max(route.credit, 0) for route in limited) - len(self.desk)
+        if len(limited) == len(useful):
+            room = sum(max(route.credit, 0) for route in limited)
+            room -= len(self.desk) - self.desk.parking
             turn.bulk = max(0, min(turn.bulk, room))
 
     async def _ask_for_singles(self, result: Result) -> None:
+        """Ask one relay after the other that works, until all could go."""
         singles = sum(claim.lane == ledger.SINGLE for claim in result.claims)
-        usable = [r for r in self.routes if not r.access.held and not r.has_credit]
-        if singles and usable and not any(r.has_credit for r in self.routes):
-            await self._ask([Ask(usable[0].relay, singles, single=True)])
+        working = [r for r in self.routes if r.works and self.dispatch.needs(r)]
+        if not all(route.limited for route in working):
+            return
+        missing = singles - sum(route.credit for route in working)
+        for route in working:
+            if missing <= 0:
+                return
+            had = route.credit
+            try:
+                await self._ask([Ask(route.relay, missing, single=True)])
+            except SQLAlchemyError as error:  # what has been claimed is in hand
+                log.error("ledger: %s", error)
+            missing -= route.credit - had
 
     async def _ask(self, asks: list[Ask]) -> None:
         if not asks:
             return
         by_name = {route.name: route for route in self.routes}
-        for grant in await self._in_thread(self._clerk.ask, asks, self.now()):
-            by_name[grant.relay].granted(grant.count, grant.wait_seconds)
+        grants = await self._in_thread(self._clerk.ask, asks, self.now())
+        for asked, grant in zip(asks, grants, strict=True):
+            route = by_name[grant.relay]
+            if asked.single:  # which says nothing of what bulk may take
+                route.credit += grant.count
+            else:
+                route.granted(grant.count, grant.wait_seconds)
 
     def _hand_out(self, result: Result) -> None:
         for route in self.routes:
             if result.workers:
                 route.concurrency.share(result.workers)
-            if result.more:
+            if result.more and self.dispatch.needs(route):
                 route.access.want(route.relay.connections)
         if result.slowed is not None:
             self.dispatch.refresh(result.slowed)
@@ -348,6 +394,8 @@ class Sender:
     def _put_back(self, turn: Turn) -> None:
         self._outcomes = turn.outcomes + self._outcomes
         self.desk.stale += turn.unused
+        if turn.chores:
+            self._chores_at = 0.0
         for health in turn.health:
             for route in self.routes:
                 route.tell_again(health)
@@ -367,7 +415,10 @@ class Sender:
             await self._look()
 
     async def _look(self) -> int:
-        """See whether there is work; want as many connections as it needs."""
+        """See whether there is work; want as many connections as it needs.
+
+        Returns 0 also where all there is has to wait, for a key that can be opened.
+        """
         most = 1 + sum(route.relay.connections for route in self.routes)
         try:
             found, due = await self._in_thread(self._clerk.look, most, self.now())
@@ -376,11 +427,12 @@ class Sender:
             return 1
         self._dry = not found
         for route in self.routes:
-            wanted = route.busy + found + len(self.desk)
+            needs = self.dispatch.needs(route)
+            wanted = route.busy + found + len(self.desk) if needs else 0
             route.access.want(wanted, idle=len(route.idle))
         if due:
             self._chores_at = 0.0
-        return found + due
+        return due if self._in_vain else found + due
 
     async def _is_idle(self) -> bool:
         """Tell whether nothing is left that could be sent now."""

@@ -28,8 +28,11 @@ RELOAD_SECONDS = 30.0  # a key that is switched on or off counts after so long
 class Shelf:
     """Loads words, keeps the latest used, and looks anew now and then."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(
+        self, settings: Settings, *, reload_seconds: float = RELOAD_SECONDS
+    ) -> None:
         """Start empty."""
+        self.reload_seconds = reload_seconds
         self._settings = settings
         self._words: OrderedDict[int, Words] = OrderedDict()
         self._unopened: set[str] = set()  # newsletters whose key cannot be opened
@@ -38,7 +41,7 @@ class Shelf:
         self, session: Session, message_ids: Collection[int], *, now: datetime
     ) -> dict[int, Words]:
         """Return the words of messages; those that cannot be signed are left out."""
-        oldest = monotonic() - RELOAD_SECONDS
+        oldest = monotonic() - self.reload_seconds
         missing = []
         for message_id in message_ids:
             words = self._words.get(message_id)

@@ -29,9 +29,15 @@ class Signers:
             os.cpu_count() or 1, thread_name_prefix="signing"
         )
         self._under_way: set[asyncio.Future[None]] = set()
+        self._finished = False
 
     def take(self, errands: Iterable[Errand]) -> list[Errand]:
-        """Sign those whose signature takes long; return the others at once."""
+        """Sign those whose signature takes long; return the others at once.
+
+        Once finished, return all of them: nobody is to carry them any more.
+        """
+        if self._finished:
+            return list(errands)
         quick: list[Errand] = []
         slow: list[Errand] = []
         for errand in errands:
@@ -43,6 +49,7 @@ class Signers:
 
     async def finish(self) -> None:
         """Wait for what is being signed, and end the threads."""
+        self._finished = True
         await asyncio.gather(*self._under_way)
         self._threads.shutdown(wait=False)
 

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -26,11 +26,13 @@ READERS = 900
 LEASE_SECONDS = 1
 
 
-def queue(database: Database, readers: int = READERS) -> int:
-    """Queue an issue to many readers; return its id."""
+def queue(
+    database: Database, readers: int = READERS, *, slug: str = "labbet", after: int = 0
+) -> int:
+    """Queue an issue to many readers, numbered from `after`; return its id."""
     with database.transaction() as session:
-        newsletter = make_newsletter(session)
-        numbers = range(1, readers + 1)
+        newsletter = make_newsletter(session, slug)
+        numbers = range(after + 1, after + readers + 1)
         people = [
             {
                 "id": n,
@@ -58,8 +60,14 @@ def queue(database: Database, readers: int = READERS) -> int:
 
 
 @contextmanager
-def sending(database_url: str, sink: SinkProcess) -> Iterator[subprocess.Popen[bytes]]:
-    arguments = (database_url, f"{sink.url}?connections=4", str(LEASE_SECONDS))
+def sending(
+    database_url: str,
+    sink: SinkProcess,
+    lease_seconds: float = LEASE_SECONDS,
+    *,
+    relay: str = "connections=4",
+) -> Iterator[subprocess.Popen[bytes]]:
+    arguments = (database_url, f"{sink.url}?{relay}", str(lease_seconds))
     process = subprocess.Popen([sys.executable, "-m", "tests.mail.sending", *arguments])
     try:
         yield process
@@ -80,14 +88,24 @@ def wait_for(sink: SinkProcess, count: int) -> None:
         time.sleep(0.005)
 
 
+def repeats(seen: Mapping[str, list[str]]) -> dict[str, list[str]]:
+    """Return who got more than one mail, under which name: one and the same."""
+    repeated = {reader: ids for reader, ids in seen.items() if len(ids) > 1}
+    assert all(len(set(ids)) == 1 for ids in repeated.values())
+    return repeated
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("chunking", [False, True], ids=["pipelining", "chunking"])
 def test_a_killed_sender_loses_nobody(
-    database: Database, database_url: str, settings: Settings
+    database: Database, database_url: str, settings: Settings, chunking: bool
 ) -> None:
     issue_id = queue(database)
-    with SinkProcess() as sink:
+    with SinkProcess(chunking=chunking) as sink:
         for so_far in (100, 300, 500):
-            with sending(database_url, sink) as process:
+            # At a pace at which one write is some dozens, not half of the readers.
+            pace = "connections=4&rate=1000"
+            with sending(database_url, sink, relay=pace) as process:
                 wait_for(sink, so_far)
                 process.send_signal(signal.SIGKILL)
                 process.wait()
@@ -100,8 +118,7 @@ def test_a_killed_sender_loses_nobody(
         seen = sink.seen()
     found = counts(database, issue_id)
     assert found.sent == len(seen) == READERS
-    repeated = {reader: names for reader, names in seen.items() if len(names) > 1}
-    assert all(len(set(names)) == 1 for names in repeated.values())
+    repeated = repeats(seen)
     with database.reading() as session:
         listed = session.scalars(select(Delivery.address).where(Delivery.resent)).all()
     assert set(repeated) <= set(listed)
@@ -128,4 +145,4 @@ def test_a_sender_that_is_asked_to_stop_leaves_nothing_unknown(
         asyncio.run(Sender(database, place).send_until_idle())
         seen = sink.seen()
     assert counts(database, issue_id) == ledger.Counts(total=READERS, sent=READERS)
-    assert {len(names) for names in seen.values()} == {1}
+    assert {len(ids) for ids in seen.values()} == {1}

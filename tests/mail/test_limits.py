@@ -177,6 +177,13 @@ def test_bulk_leaves_some_of_the_day_to_single_mails(session: Session) -> None:
     assert limits.take(session, relay, 1_000, now=NOW, single=True) == 10
 
 
+def test_single_mails_may_be_the_first_of_a_day_that_has_a_limit(
+    session: Session,
+) -> None:
+    assert limits.take(session, DAILY, 3, now=NOW, single=True) == 3
+    assert limits.take(session, DAILY, 3, now=NOW + SECOND, single=True) == 3
+
+
 def test_what_is_given_back_can_be_taken_again(session: Session) -> None:
     both = replace(DAILY, rate_per_second=20)
     assert limits.take(session, both, 20, now=NOW) == 20

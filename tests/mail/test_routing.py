@@ -102,6 +102,16 @@ def test_a_relay_that_cannot_be_used_is_not_waited_for() -> None:
     assert world.router.usable(world.names["heavy"])
 
 
+def test_a_relay_that_may_carry_nothing_of_what_there_is_is_not_waited_for() -> None:
+    world = World(heavy=9, light=1)
+    assert 0 < world.take_all("light") < 100
+    world.router.passes(world.names["heavy"])
+    assert world.take_all("light", 1_000) == 1_000
+    assert world.take("heavy")  # there is something again
+    assert 0 < world.take_all("light") < 100
+    assert world.take_all("heavy") <= 2 * WINDOW + 9  # nothing to catch up with
+
+
 def test_a_relay_that_stands_by_is_used_while_no_other_can_be() -> None:
     world = World(main=1, other=3, spare=0)
     assert not world.take("spare")

@@ -13,7 +13,9 @@ from sqlalchemy import select
 
 from newsletter.config import Settings
 from newsletter.db import Database
-from newsletter.mail import ledger, outbox, relays
+from newsletter.mail import ledger, mime, outbox, relays
+from newsletter.mail.desk import Errand, Words
+from newsletter.mail.dispatch import MOST_UNWRITTEN
 from newsletter.mail.sender import Sender
 from newsletter.models import (
     Delivery,
@@ -31,12 +33,12 @@ from tests.mail.letters import make_letter, queue_issue
 from tests.smtp_server import SmtpServer
 
 
-def queue(database: Database, readers: int, **over: Any) -> int:
+def queue(database: Database, readers: int, name: str = "r", **over: Any) -> int:
     """Queue an issue to so many readers; return the issue's id."""
     with database.transaction() as session:
         newsletter = make_newsletter(session, **over)
         for number in range(readers):
-            make_subscription(session, newsletter, f"r{number}@exempel.example")
+            make_subscription(session, newsletter, f"{name}{number}@exempel.example")
         return queue_issue(session, newsletter).issue_id or 0
 
 
@@ -510,3 +512,17 @@ def test_a_quiet_sender_closes_its_connections(
         smtp_server.wait_for(3)
     until(lambda: smtp_server.open == 0)
     assert smtp_server.commands[-1] == "QUIT"
+
+
+def test_nothing_new_begins_while_a_thousand_outcomes_are_not_written(
+    database: Database, settings: Settings
+) -> None:
+    sender = Sender(database, settings)
+    [route] = sender.routes
+    sender.dispatch.unwritten = MOST_UNWRITTEN
+    words = Words(mime.freeze(make_letter()), "a@b.example", "n", False)
+    claim = ledger.Claim(1, 1, 1, "r@exempel.example", 0, None, None)
+    sender.desk.put([Errand(claim, words, time.monotonic(), NOW)])
+    assert sender.dispatch.next_errand(route) is None
+    sender.dispatch.unwritten -= 1
+    assert sender.dispatch.next_errand(route) is not None

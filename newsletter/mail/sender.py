@@ -230,6 +230,10 @@ class Sender:
 
     async def _keep_books(self, *, until_idle: bool) -> None:
         """Write turn after turn; between them wait for news or look for work."""
+        try:
+            await self._learn()
+        except SQLAlchemyError as error:  # to be made up for before anything is claimed
+            log.error("ledger: %s", error)
         await self._look()
         while True:
             await self._breathe()

@@ -30,6 +30,8 @@ from sqlalchemy.types import TypeDecorator
 from newsletter.config import Settings
 
 BUSY_TIMEOUT_MS = 30_000
+# A host that is cut off in the middle of a transaction holds its locks no longer.
+CUT_OFF_MS = 30_000
 EXTENSION = "inkorg.database"
 
 
@@ -168,8 +170,17 @@ def engine_options(url: str) -> dict[str, Any]:
 
 
 def prepare_engine(engine: Engine) -> None:
-    """Set SQLite's pragmas and take over when its transactions begin."""
+    """Set SQLite's pragmas and take over when its transactions begin.
+
+    On PostgreSQL, let the server end a transaction from which nothing more comes.
+    """
     if engine.dialect.name != "sqlite":
+
+        @event.listens_for(engine, "connect")
+        def on_connect_to_server(connection: Any, _record: object) -> None:
+            connection.execute(f"SET idle_in_transaction_session_timeout={CUT_OFF_MS}")
+            connection.commit()
+
         return
 
     @event.listens_for(engine, "connect")

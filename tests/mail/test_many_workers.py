@@ -5,10 +5,11 @@ from contextlib import ExitStack
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 
 from newsletter.config import Settings
-from newsletter.db import Database
+from newsletter.db import Database, utcnow
+from newsletter.mail import ledger
 from newsletter.models import Delivery
 from tests.delivering import through
 from tests.mail.sink import SinkProcess
@@ -18,6 +19,7 @@ from tests.smtp_server import SmtpServer
 
 READERS = 2_500
 LEASE_SECONDS = 2.0
+CUT_OFF = "idle_in_transaction_session_timeout"
 
 
 def resent(database: Database) -> int:
@@ -71,3 +73,24 @@ def test_who_vanishes_is_replaced_and_who_comes_back_does_no_harm(
     repeated = repeats(seen)
     assert set(repeated) <= set(listed)
     assert len(listed) < 400  # what two of them had in hand, at most
+
+
+def test_a_host_that_is_cut_off_in_a_transaction_does_not_hold_up_the_others(
+    database: Database, settings: Settings, smtp_server: SmtpServer
+) -> None:
+    """PostgreSQL ends what it does not hear of any more; here after a second."""
+    if database.is_sqlite:
+        pytest.skip("on SQLite a host's lock ends with its process")
+    issue_id = queue(database, 20)
+    long_ago = utcnow() - timedelta(hours=1)
+    with database.transaction() as session:
+        assert session.scalar(text(f"SHOW {CUT_OFF}")) == "30s"
+        [message] = ledger.open_messages(session)
+        ledger.claim(session, worker="x", limit=2, now=long_ago, message_id=message)
+    with database.engine.connect() as cut_off:
+        cut_off.execute(text(f"SET {CUT_OFF}=1000"))
+        cut_off.execute(select(Delivery.id).with_for_update())
+        with running(database, through(settings, smtp_server)):
+            until(lambda: counts(database, issue_id).sent == 20, 20)
+        cut_off.invalidate()
+    assert counts(database, issue_id).resent == 2

@@ -18,11 +18,11 @@ Runs = dict[tuple[str, str], list[Run]]  # by sink and contender
 # How many mails take two to five seconds.
 NUMBERS: dict[str, dict[str, int]] = {
     "smtp-sink": {
-        "inkorg-sqlite": 20_000,
-        "inkorg-sqlite-2": 20_000,
-        "inkorg-postgresql": 20_000,
-        "inkorg-postgresql-2": 20_000,
-        "smtp-source": 20_000,
+        "inkorg-sqlite": 40_000,
+        "inkorg-sqlite-2": 40_000,
+        "inkorg-postgresql": 40_000,
+        "inkorg-postgresql-2": 40_000,
+        "smtp-source": 40_000,
         "aiosmtplib": 4_000,
         "smtplib": 6_000,
         "email": 500,

@@ -427,14 +427,32 @@ def close_settled(session: Session, message_ids: Iterable[int] | None = None) ->
 @functools.cache
 def _closing(*, every: bool) -> Update:
     table = cast(Table, Message.__table__)
-    statement = update(table).where(
-        table.c.state == MessageState.OPEN,
-        _first_delivery().is_not(None),
-        _first_delivery(Delivery.state.in_(UNSETTLED)).is_(None),
-    )
+    statement = update(table).where(table.c.state == MessageState.OPEN, _is_through())
     if not every:
         statement = statement.where(table.c.id.in_(bindparam("which", expanding=True)))
     return statement.values(state=MessageState.DONE)
+
+
+def _is_through() -> ColumnElement[bool]:
+    """Tell whether a message has deliveries, all of them settled.
+
+    Of an issue the last rows are asked for: where the first ones were, PostgreSQL keeps
+    what they used to be until it is vacuumed, and would walk through all of it. CASE
+    goes on only where it has to.
+    """
+    single = Message.lane == SINGLE
+    queued = _one_delivery(Delivery.id.desc(), _is(DeliveryState.QUEUED))
+    claimed = _one_delivery(Delivery.lease_until.desc(), _is(DeliveryState.CLAIMED))
+    deferred = _one_delivery(Delivery.next_attempt_at, _is(DeliveryState.DEFERRED))
+    unsettled = _one_delivery(Delivery.state, Delivery.state.in_(UNSETTLED))
+    anything = _one_delivery(Delivery.state.desc())
+    return case(
+        (and_(single, unsettled.is_not(None)), False),
+        (and_(~single, queued.is_not(None)), False),
+        (and_(~single, claimed.is_not(None)), False),
+        (and_(~single, deferred.is_not(None)), False),
+        else_=anything.is_not(None),
+    )
 
 
 @functools.cache
@@ -589,11 +607,16 @@ def _in_open_message() -> ColumnElement[bool]:
     )
 
 
-def _first_delivery(*which: ColumnElement[bool]) -> ColumnElement[int | None]:
-    """Return one delivery's id; limited, or PostgreSQL looks at all it could be."""
+def _one_delivery(order: Any, *which: ColumnElement[bool]) -> ColumnElement[int | None]:
+    """Return one delivery's id; limited, or PostgreSQL looks at all it could be.
+
+    The order is an index's: without one it may choose to walk through the table until
+    it meets the message.
+    """
     return (
         select(Delivery.id)
         .where(Delivery.message_id == Message.id, *which)
+        .order_by(order)
         .limit(1)
         .correlate(Message)
         .scalar_subquery()

@@ -48,6 +48,7 @@ LOOK_SECONDS = 0.25  # between looks for work when there is none
 SINGLES_AT_ONCE = 50
 SINGLES_SECONDS = 0.1
 CHORES_SECONDS = 2.0
+FIRST_WORD_SECONDS = 0.5  # after work was found, until its speed is told
 BREATH_SECONDS = 0.02  # from one write to the next, while little has gathered
 MUCH = 100  # outcomes
 LEARN_SECONDS = 60.0
@@ -282,7 +283,8 @@ class Sender:
             route.recovered, route.trust.changed = set(), False
         if turn.chores:
             speed = self._speed()
-            seconds = CHORES_SECONDS * (5 if speed < 0.1 else 1)
+            quiet = speed < 0.1 and self._dry
+            seconds = CHORES_SECONDS * (5 if quiet else 1)
             self._chores_at = now + min(seconds, self._lease_seconds / 3)
             turn.in_hand = self._in_hand()
             turn.rate_per_second = speed
@@ -429,6 +431,8 @@ class Sender:
         except SQLAlchemyError as error:
             log.error("ledger: %s", error)
             return 1
+        if found and self._dry:  # say how fast it goes before long
+            self._chores_at = min(self._chores_at, monotonic() + FIRST_WORD_SECONDS)
         self._dry = not found
         for route in self.routes:
             needs = self.dispatch.needs(route)

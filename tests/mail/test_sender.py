@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import select
 
 from newsletter.config import Settings
-from newsletter.db import Database
+from newsletter.db import Database, utcnow
 from newsletter.mail import ledger, mime, outbox, relays
 from newsletter.mail.desk import Errand, Words
 from newsletter.mail.dispatch import MOST_UNWRITTEN
@@ -526,3 +526,22 @@ def test_nothing_new_begins_while_a_thousand_outcomes_are_not_written(
     assert sender.dispatch.next_errand(route) is None
     sender.dispatch.unwritten -= 1
     assert sender.dispatch.next_errand(route) is not None
+
+
+def test_how_fast_it_goes_is_told_soon_after_an_idle_sender_has_found_work(
+    database: Database, settings: Settings, smtp_server: SmtpServer
+) -> None:
+    smtp_server.script("dot", stall=0.05)
+
+    def rate() -> float:
+        with database.reading() as session:
+            return relays.rate(session, now=utcnow())
+
+    def workers() -> int:
+        with database.reading() as session:
+            return relays.live_workers(session, now=utcnow())
+
+    with running(database, through(settings, smtp_server, connections=2)):
+        until(lambda: workers() == 1)
+        queue(database, 400)
+        until(lambda: rate() > 1, 5)

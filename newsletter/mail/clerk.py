@@ -274,8 +274,15 @@ class Clerk:
             session,
             self.worker,
             [
-                Outcome(c.id, c.message_id, DeliveryState.DEFERRED, "", reason, later)
-                for c in single
+                Outcome(
+                    claim.id,
+                    claim.message_id,
+                    DeliveryState.DEFERRED,
+                    reason=reason,
+                    next_attempt_at=later,
+                    tried=False,
+                )
+                for claim in single
             ],
             now=now,
         )

@@ -253,17 +253,13 @@ class Dispatch:
 
     def _put_off(self, errand: Errand, until: datetime) -> None:
         claim = errand.claim
-        reason = Verdict.THROTTLED.value
-        deferred = DeliveryState.DEFERRED
-        spread = timedelta(seconds=claim.id % 60)
         self._settle(
             Outcome(
                 claim.id,
                 claim.message_id,
-                deferred,
-                "",
-                reason,
-                until + spread,
+                DeliveryState.DEFERRED,
+                reason=Verdict.THROTTLED.value,
+                next_attempt_at=until + timedelta(seconds=claim.id % 60),  # spread
                 tried=False,
             )
         )

@@ -9,13 +9,20 @@ from sqlalchemy.orm import Session
 
 from newsletter.config import Settings
 from newsletter.db import Database, utcnow
-from newsletter.mail import keyring, ledger, relays
+from newsletter.mail import keyring, ledger, outbox, relays
 from newsletter.mail.keys import Key
 from newsletter.mail.sender import Sender
-from newsletter.models import Algorithm, DkimKey, Newsletter
+from newsletter.models import (
+    Algorithm,
+    DeliveryState,
+    DkimKey,
+    Kind,
+    Newsletter,
+)
 from tests.delivering import deliver, through
 from tests.factories import NOW
 from tests.mail.dkim_verifier import verdicts
+from tests.mail.letters import make_letter
 from tests.mail.test_sender import counts, deliveries, queue, running, until
 from tests.smtp_server import SmtpServer
 
@@ -114,6 +121,27 @@ def test_mail_whose_key_cannot_be_opened_waits_and_the_reason_is_told(
         until(lambda: counts(database, locked).sent == 20)
         until(lambda: not waiting(database, locked))
     assert all(delivery.attempts == 1 for delivery in deliveries(database))
+
+
+def test_a_single_mail_that_waits_for_its_key_has_not_been_tried(
+    database: Database, settings: Settings, smtp_server: SmtpServer
+) -> None:
+    queue(database, 0)
+    switch_on(database, settings, Algorithm.ED25519)
+    lock(database)
+    with database.transaction() as session:
+        outbox.queue_single(
+            session,
+            make_letter(Kind.CONFIRM),
+            address="ny@exempel.example",
+            occasion="x",
+            newsletter_id=session.scalars(select(Newsletter.id)).one(),
+            now=utcnow(),
+        )
+    with running(database, through(settings, smtp_server), reload_seconds=60):
+        until(lambda: deliveries(database)[-1].state is DeliveryState.DEFERRED)
+    [delivery] = deliveries(database)
+    assert (delivery.attempts, smtp_server.count) == (0, 0)
 
 
 def waiting(database: Database, issue_id: int) -> str:

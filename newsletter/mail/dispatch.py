@@ -33,10 +33,12 @@ class Dispatch:
         now: Callable[[], datetime],
         settle: Callable[[Outcome], None],
         on_want: Callable[[], None],
+        most_unwritten: int = MOST_UNWRITTEN,
     ) -> None:
         """Start with an empty desk; `on_want` is called when it runs out."""
         self.routes = list(routes)
         self.desk = Desk(monotonic)
+        self.most_unwritten = most_unwritten
         self.unwritten = 0  # outcomes that the ledger does not hold yet
         self.slowed: dict[tuple[str, str], datetime] = {}  # by relay and provider
         self.strikes: dict[str, dict[str, str]] = {}  # to be written down, by relay
@@ -81,7 +83,7 @@ class Dispatch:
     def next_errand(self, route: Route) -> Errand | None:
         """Hand out the next errand that is fresh and may go this way now."""
         desk = self.desk
-        if desk.closed or route.access.held or self.unwritten >= MOST_UNWRITTEN:
+        if desk.closed or route.access.held or self.unwritten >= self.most_unwritten:
             return None
         desk.drop_stale()
         if desk.bulk and not desk.singles and self._is_plain(route):

@@ -34,7 +34,7 @@ from newsletter.mail import ledger
 from newsletter.mail.clerk import Ask, Clerk, Result, Turn
 from newsletter.mail.couriers import Courier
 from newsletter.mail.desk import Errand
-from newsletter.mail.dispatch import Dispatch
+from newsletter.mail.dispatch import MOST_UNWRITTEN, Dispatch
 from newsletter.mail.ledger import Outcome
 from newsletter.mail.route import IDLE_SECONDS, Route
 from newsletter.mail.shelf import RELOAD_SECONDS, Shelf
@@ -74,6 +74,7 @@ class Sender:
         deadlines: Deadlines | None = None,
         reload_seconds: float = RELOAD_SECONDS,
         idle_seconds: float = IDLE_SECONDS,
+        most_unwritten: int = MOST_UNWRITTEN,
     ) -> None:
         """Prepare; nothing happens before `run`.
 
@@ -86,7 +87,11 @@ class Sender:
         self.delivered = 0
         self.routes = [Route(relay, self._held) for relay in settings.relays]
         self.dispatch = Dispatch(
-            self.routes, now=self.now, settle=self.settle, on_want=self._ring
+            self.routes,
+            now=self.now,
+            settle=self.settle,
+            on_want=self._ring,
+            most_unwritten=most_unwritten,
         )
         self.desk = self.dispatch.desk
         self._clock = now or clock

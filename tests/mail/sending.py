@@ -1,6 +1,6 @@
 """A sender in a process of its own, to be killed.
 
-Arguments: DATABASE_URL SMTP_URL LEASE_SECONDS
+Arguments: DATABASE_URL SMTP_URL LEASE_SECONDS MOST_UNWRITTEN
 """
 
 import asyncio
@@ -16,7 +16,9 @@ from newsletter.db import Database, engine_options, prepare_engine
 from newsletter.mail.sender import Sender
 
 
-async def main(database_url: str, smtp_url: str, lease: str) -> None:
+async def main(
+    database_url: str, smtp_url: str, lease: str, most_unwritten: str
+) -> None:
     settings = load_settings(
         {
             "NEWSLETTER_SECRET_KEYS": "k" * 40,
@@ -29,7 +31,12 @@ async def main(database_url: str, smtp_url: str, lease: str) -> None:
     prepare_engine(engine)
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    sender = Sender(Database(engine), settings, lease=timedelta(seconds=float(lease)))
+    sender = Sender(
+        Database(engine),
+        settings,
+        lease=timedelta(seconds=float(lease)),
+        most_unwritten=int(most_unwritten),
+    )
     await sender.run(stop)
 
 

@@ -1,15 +1,20 @@
 """Fixtures: a real database for each test, the application, its client and runner."""
 
+import functools
+import io
 import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import create_engine, text
+from jinja2 import BytecodeCache
+from jinja2.bccache import Bucket
+from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.orm import Session
 
 from newsletter import config, migrate
@@ -81,14 +86,29 @@ def migrated(
     return url
 
 
+@pytest.fixture(scope="session")
+def engine(migrated: str) -> Iterator[Engine]:
+    """The engine of all tests in this process: it remembers the SQL it has compiled."""
+    url = migrated.replace("empty.sqlite3", "test.sqlite3")
+    engine = create_engine(url, **engine_options(url))
+    prepare_engine(engine)
+    yield engine
+    engine.dispose()
+
+
 @pytest.fixture
-def database_url(migrated: str, tmp_path: Path) -> str:
-    """A database of this test's own: a copy, or the emptied one."""
+def database_url(migrated: str, engine: Engine) -> str:
+    """The address of a database that holds nothing: a fresh copy, or the emptied one.
+
+    It is the same for all tests in this process, so that they can share what is dear.
+    """
     if migrated.startswith("sqlite"):
-        copy = tmp_path / "test.sqlite3"
-        shutil.copy(migrated.removeprefix("sqlite:///"), copy)
+        empty = migrated.removeprefix("sqlite:///")
+        copy = str(engine.url.database)
+        for ending in ("", "-wal", "-shm", ".lock"):
+            Path(f"{copy}{ending}").unlink(missing_ok=True)
+        shutil.copy(empty, copy)
         return f"sqlite:///{copy}"
-    engine = create_engine(migrated)
     with engine.begin() as connection:
         # Three times as fast as TRUNCATE, since hardly any table holds a row.
         connection.exec_driver_sql(EMPTY)
@@ -97,42 +117,71 @@ def database_url(migrated: str, tmp_path: Path) -> str:
         )
         for name in connection.scalars(used).all():
             connection.exec_driver_sql(f'ALTER SEQUENCE "{name}" RESTART')
-    engine.dispose()
     return migrated
 
 
+@pytest.fixture(scope="session")
+def instance(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of this process for what an installation keeps beside its database."""
+    return tmp_path_factory.mktemp("installation") / "instance"
+
+
 @pytest.fixture
-def settings(database_url: str, tmp_path: Path) -> Settings:
+def settings(database_url: str, instance: Path) -> Settings:
     """Settings as a small installation has them."""
+    shutil.rmtree(instance, ignore_errors=True)
     return config.load_settings(
         {
             "NEWSLETTER_SECRET_KEYS": SECRET,
             "NEWSLETTER_DATABASE_URL": database_url,
             "NEWSLETTER_BASE_URL": "http://localhost",
-            "NEWSLETTER_INSTANCE_DIR": str(tmp_path / "instance"),
+            "NEWSLETTER_INSTANCE_DIR": str(instance),
             "NEWSLETTER_EHLO_NAME": "inkorg.test",
         }
     )
 
 
+class _Compiled(BytecodeCache):
+    """Templates compiled for one application, kept for the next."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, bytes] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        if found := self.kept.get(bucket.key):
+            bucket.load_bytecode(io.BytesIO(found))
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        self.kept[bucket.key] = bucket.bytecode_to_string()
+
+
+COMPILED = _Compiled()
+
+
+@functools.lru_cache(maxsize=2)
+def _built(settings: Settings) -> tuple[Flask, dict[str, Any]]:
+    """Build the application; return it with its configuration as it was then."""
+    app = create_app(settings)
+    app.jinja_env.bytecode_cache = COMPILED
+    app.testing = True
+    return app, dict(app.config)
+
+
 @pytest.fixture
 def app(settings: Settings) -> Iterator[Flask]:
-    """The application on this test's database."""
-    app = create_app(settings)
-    app.testing = True
+    """The application on this test's database; one for all with the same settings."""
+    app, configuration = _built(settings)
     yield app
+    app.config.clear()
+    app.config.update(configuration)
     with app.app_context():
         db.engine.dispose()
 
 
 @pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    """The database as the worker and the commands see it.
-
-    Without the application: building that takes ten times as long.
-    """
-    engine = create_engine(database_url, **engine_options(database_url))
-    prepare_engine(engine)
+def database(database_url: str, engine: Engine) -> Iterator[Database]:
+    """The database as the worker and the commands see it."""
+    assert str(engine.url.database) in database_url
     yield Database(engine)
     engine.dispose()
 

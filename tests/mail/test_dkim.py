@@ -151,7 +151,7 @@ def first(pattern: str, replacement: str) -> Callable[[bytes], bytes]:
 
 
 TAMPERINGS = {
-    "a word of the body": first(r"Hej", "Nej"),
+    "a word of the body": first(r"(?s)(\r\n\r\n.*?)Hej", r"\1Nej"),
     "a reader's link in the body": first(
         r"(?s)(\r\n\r\n.*)0{21}1", "\\1" + "0" * 21 + "2"
     ),

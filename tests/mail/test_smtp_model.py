@@ -23,7 +23,7 @@ from newsletter.mail.exchange import Answer, Broken, Mail, Trust
 from newsletter.mail.smtp import Connection, Deadlines
 from tests.mail.mischief import Act, Relay, Script
 
-EXAMPLES = int(os.environ.get("SMTP_EXAMPLES", "0")) or 300
+EXAMPLES = int(os.environ.get("SMTP_EXAMPLES", "0")) or 200
 # Short beside the relay's LONG_SECONDS; that of `command` is also for its greeting.
 DEADLINES = Deadlines(
     connect=5, command=0.05, data=0.05, dot=0.05, group=0.03, quit=0.02, farewell=0.04

@@ -6,6 +6,7 @@ from newsletter import config, db
 from newsletter.config import ROOT, Settings
 from newsletter.web import (
     archive,
+    calls,
     embed,
     home,
     leaving,
@@ -21,6 +22,7 @@ from newsletter.web import (
 from newsletter.web.workspace import (
     account,
     authors,
+    feeds,
     fetching,
     invitations,
     issue_preview,
@@ -36,9 +38,10 @@ from newsletter.web.workspace import (
 
 BLUEPRINTS = (
     *(home.bp, look.bp, pages.bp, signup.bp, signup.by_token, leaving.bp),
-    *(preferences.bp, rights.bp, archive.bp, embed.bp),
+    *(preferences.bp, rights.bp, archive.bp, embed.bp, calls.bp),
     *(overview.bp, account.bp, invitations.bp, subscribers.bp, reader.bp),
     *(newsletter_settings.bp, people.bp),
+    feeds.bp,
     *(posts.bp, fetching.bp, authors.bp, issues.bp, issue_preview.bp, sending.bp),
 )
 

@@ -96,6 +96,29 @@ class Language:
             moment, format="short", tzinfo=ZoneInfo(zone), locale=self.locale
         )
 
+    def ago(self, moment: datetime, now: datetime) -> str:
+        """Write how long ago a moment was: "för 3 dagar sedan"."""
+        seconds = min(int((moment - now).total_seconds()), -60)
+        return format_timedelta(
+            seconds,
+            granularity="minute",
+            threshold=1.2,
+            add_direction=True,
+            locale=self.locale,
+        )
+
+    def since(self, moment: datetime, now: datetime, zone: str = "UTC") -> str:
+        """Write when something began: "09:15", "tisdag", "11 oktober 2019"."""
+        local = moment.astimezone(ZoneInfo(zone)).date()
+        days = (now.astimezone(ZoneInfo(zone)).date() - local).days
+        if days <= 0:
+            return self.clock(moment, zone)
+        return (
+            format_date(local, "EEEE", locale=self.locale)
+            if days < 7
+            else self.day(local)
+        )
+
     def duration(self, seconds: float) -> str:
         """Write a length of time roughly: "3 minuter"."""
         return format_timedelta(int(seconds), threshold=1.2, locale=self.locale)

@@ -23,7 +23,7 @@ from newsletter.digests import publish
 from newsletter.errors import InkorgError
 from newsletter.mail import destinations, keyring
 from newsletter.models import Issue, IssueState, Job, UsedLink
-from newsletter.posts import fetching
+from newsletter.posts import editing, fetching, websub
 from newsletter.subscribers import gate, preferences, signup
 
 log = logging.getLogger(__name__)
@@ -113,6 +113,14 @@ def _fetch_feeds(database: Database, settings: Settings, now: datetime) -> int:
     return len(fetching.fetch_due(database, settings, now=now))
 
 
+def _publish_waiting(database: Database, _settings: Settings, now: datetime) -> int:
+    return _in_batches(database, editing.publish_due, now)
+
+
+def _ask_hubs(database: Database, settings: Settings, now: datetime) -> int:
+    return websub.ask_hubs(database, settings, fetching.make_client(settings), now=now)
+
+
 def _resume_pauses(database: Database, _settings: Settings, now: datetime) -> int:
     return _in_batches(database, preferences.resume_paused, now)
 
@@ -150,7 +158,10 @@ def _in_batches(database: Database, work: Callable[..., int], now: datetime) -> 
 TASKS = (
     Task("finish-issues", timedelta(seconds=2), _finish_issues),
     Task("start-scheduled", timedelta(seconds=5), start_scheduled),
-    Task("fetch-feeds", timedelta(seconds=30), _fetch_feeds),
+    # Often, for those that have been pinged.
+    Task("fetch-feeds", timedelta(seconds=5), _fetch_feeds),
+    Task("publish-waiting", timedelta(seconds=15), _publish_waiting),
+    Task("ask-hubs", timedelta(seconds=30), _ask_hubs),
     Task("resume-pauses", timedelta(minutes=1), _resume_pauses),
     Task("delete-unconfirmed", timedelta(hours=1), _delete_unconfirmed),
     Task("forget", timedelta(hours=1), _forget),

@@ -7,6 +7,7 @@ another's door.
 """
 
 import secrets
+import string
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -19,6 +20,7 @@ from newsletter.errors import N_, ExpiredLink, InvalidLink
 HOUR = 3600
 DAY = 24 * HOUR
 MAX_TOKEN_CHARACTERS = 1000
+_TOKEN_LETTERS = frozenset(f"{string.ascii_letters}{string.digits}-_")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,11 @@ class Opened:
 def new_token() -> str:
     """Return 128 random bits in 22 characters safe in a URL."""
     return secrets.token_urlsafe(16)
+
+
+def looks_like_token(text: str) -> bool:
+    """Tell whether `new_token` may have made it; else no row can have it."""
+    return len(text) == 22 and text.isascii() and not set(text) - _TOKEN_LETTERS
 
 
 def sign(settings: Settings, purpose: Purpose, payload: Any) -> str:

@@ -7,6 +7,7 @@ and markdown-it are used only here.
 import html as entities
 import re
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -167,11 +168,28 @@ def is_cut(text_or_html: str) -> bool:
 
 def first_image(html: str) -> Image | None:
     """Return the first image of sanitised HTML."""
-    match = _IMAGE.search(html)
-    if match is None:
-        return None
-    values = _attributes(match[1])
-    return Image(values.get("src", ""), values.get("alt", ""))
+    return next(images(html), None)
+
+
+def images(html: str) -> Iterator[Image]:
+    """Return the images of sanitised HTML, in their order."""
+    for match in _IMAGE.finditer(html):
+        values = _attributes(match[1])
+        yield Image(values.get("src", ""), values.get("alt", ""))
+
+
+def own_picture(url: str, base_url: str) -> str:
+    """Return a picture's address as it may be shown, or nothing.
+
+    The rules are those of `sanitise`: no tracking pixels, nothing from strangers.
+    """
+    if photon := _PHOTON.match(url):  # WordPress's cache has the blog's address inside
+        url = f"https://{photon[1]}"
+    if not is_web(url) or _TRACKERS.search(url.lower()):
+        return ""
+    if base_url and _organisation(url) != _organisation(base_url):
+        return ""
+    return url
 
 
 def is_web(url: str) -> bool:
@@ -232,20 +250,17 @@ def _attributes(source: str) -> dict[str, str]:
 def _tidy_image(source: str, base_url: str) -> str:
     values = _attributes(source)
     url, alt = values.get("src", ""), one_line(values.get("alt", ""), 300)
-    if photon := _PHOTON.match(url):  # WordPress's cache has the blog's address inside
-        url = f"https://{photon[1]}"
-    if not alt or not is_web(url) or _is_tracker(url, values):
-        return ""
-    if base_url and _organisation(url) != _organisation(base_url):
+    url = own_picture(url, base_url)
+    if not alt or not url or _is_tracker(values):
         return ""
     return f'<img src="{entities.escape(url)}" alt="{entities.escape(alt)}">'
 
 
-def _is_tracker(url: str, values: dict[str, str]) -> bool:
+def _is_tracker(values: dict[str, str]) -> bool:
     sizes = {values.get("width", "").strip(), values.get("height", "").strip()}
     tiny = sizes & {"0", "1", "0px", "1px"}
     style = values.get("style", "").lower()
-    return bool(tiny or _HIDDEN.search(style) or _TRACKERS.search(url.lower()))
+    return bool(tiny or _HIDDEN.search(style))
 
 
 def _organisation(url: str) -> str:

@@ -1,6 +1,7 @@
 """The whole schema on one page.
 
     newsletter ──< feed ──< post >── author        a publication and what it can send
+        │          feed_push │ │     portrait, author_spelling
         │                    │ └──< post_topic >── topic
         ├──< subscription >── subscriber           a person's bond to one newsletter
         │        └──< consent >── wording          what they agreed to, append-only
@@ -180,6 +181,9 @@ class Newsletter(Base):
     posts_on_page: Mapped[int] = mapped_column(default=10)
     last_position: Mapped[int] = mapped_column(default=0)  # of its newest post
     last_number: Mapped[int] = mapped_column(default=0)  # of its newest issue
+    # What a blog calls when it has published, `/ping/<token>`; null: nobody may.
+    ping_token: Mapped[str | None] = mapped_column(String(32), index=True, unique=True)
+    pinged_at: Mapped[datetime | None]
     created_at: Mapped[Created]
 
 
@@ -209,6 +213,9 @@ class Feed(Base):
     id: Mapped[Key]
     newsletter_id: Mapped[int] = mapped_column(ForeignKey("newsletter.id"))
     url: Mapped[Url]  # or the path of a file
+    title: Mapped[Name] = mapped_column(default="")  # as the feed calls itself
+    paused: Mapped[bool] = mapped_column(default=False)  # by an editor
+    gone: Mapped[bool] = mapped_column(default=False)  # it said so (410)
     etag: Mapped[str] = mapped_column(String(500), default="")
     last_modified: Mapped[str] = mapped_column(String(100), default="")
     checked_at: Mapped[datetime | None]
@@ -216,8 +223,33 @@ class Feed(Base):
     next_check_at: Mapped[datetime | None]
     failing_since: Mapped[datetime | None]
     failures: Mapped[int] = mapped_column(default=0)
-    error: Mapped[Words] = mapped_column(default="")
+    error: Mapped[Words] = mapped_column(default="")  # a message id
+    error_values: Mapped[Data] = mapped_column(default=dict)
+    error_status: Mapped[int] = mapped_column(default=0)  # HTTP's, where it answered
+    told_at: Mapped[datetime | None]  # when the editors heard that it is broken
+    # A permanent redirect: the address is changed when it has stood for a while.
+    moved_to: Mapped[Url] = mapped_column(default="")
+    moved_at: Mapped[datetime | None]
     created_at: Mapped[Created]
+
+
+class FeedPush(Base):
+    """A hub that is asked to bring a feed's news at once (WebSub)."""
+
+    __tablename__ = "feed_push"
+
+    feed_id: Mapped[int] = mapped_column(
+        ForeignKey("feed.id", ondelete="CASCADE"), primary_key=True
+    )
+    hub: Mapped[Url]
+    topic: Mapped[Url]  # the feed's address as the hub knows it
+    token: Mapped[str] = mapped_column(String(32), unique=True)  # of our callback
+    secret: Mapped[Secret]  # signs what is pushed
+    asked_at: Mapped[datetime | None]  # null: nothing is being asked for
+    lease_until: Mapped[datetime | None]  # null: the hub has not confirmed yet
+    pushed_at: Mapped[datetime | None]
+    next_attempt_at: Mapped[datetime]
+    failures: Mapped[int] = mapped_column(default=0)
 
 
 class Author(Base):
@@ -232,12 +264,53 @@ class Author(Base):
     display_name: Mapped[Name] = mapped_column(default="")  # an editor's correction
     byline: Mapped[str] = mapped_column(String(300), default="")
     byline_fixed: Mapped[bool] = mapped_column(default=False)  # by an editor
-    portrait_url: Mapped[Url] = mapped_column(default="")
+    portrait_url: Mapped[Url] = mapped_column(default="")  # where it came from
+    portrait_key: Mapped[str] = mapped_column(String(32), default="")  # of its picture
 
     @property
     def shown_name(self) -> str:
         """Return the name readers see."""
         return self.display_name or self.name
+
+    @property
+    def initials(self) -> str:
+        """Return what stands where there is no portrait: "ÅÖ"."""
+        words = [word for word in self.shown_name.split() if word[:1].isalnum()]
+        return "".join(word[0] for word in (words[:1] + words[1:][-1:])).upper()
+
+    @property
+    def portrait(self) -> str:
+        """Return the portrait's path on our own site, or nothing.
+
+        `links.portrait_url` makes it a whole address.
+        """
+        return f"/portraits/{self.portrait_key}.jpg" if self.portrait_key else ""
+
+
+class AuthorSpelling(Base):
+    """Another way in which feeds write an author's name."""
+
+    __tablename__ = "author_spelling"
+    __table_args__ = (UniqueConstraint("newsletter_id", "name"),)
+
+    id: Mapped[Key]
+    newsletter_id: Mapped[int] = mapped_column(ForeignKey("newsletter.id"))
+    name: Mapped[Name]
+    author_id: Mapped[int] = mapped_column(
+        ForeignKey("author.id", ondelete="CASCADE"), index=True
+    )
+
+
+class Portrait(Base):
+    """An author's picture, small and square."""
+
+    __tablename__ = "portrait"
+
+    author_id: Mapped[int] = mapped_column(
+        ForeignKey("author.id", ondelete="CASCADE"), primary_key=True
+    )
+    key: Mapped[str] = mapped_column(String(32), index=True)  # a hash of the picture
+    image: Mapped[bytes] = mapped_column(LargeBinary)  # JPEG
 
 
 class Topic(Base):
@@ -275,6 +348,12 @@ class Post(Base):
         Index("ix_post_link_key", "newsletter_id", "link_key"),
         Index("ix_post_content_hash", "newsletter_id", "content_hash"),
         Index("ix_post_latest", "newsletter_id", "state", "published_at"),
+        Index(
+            "ix_post_publish_at",
+            "publish_at",
+            sqlite_where=text("publish_at IS NOT NULL"),
+            postgresql_where=text("publish_at IS NOT NULL"),
+        ),
     )
 
     id: Mapped[Key]
@@ -300,7 +379,11 @@ class Post(Base):
     markdown: Mapped[str | None] = mapped_column(Text)  # written here
     image_url: Mapped[Url] = mapped_column(default="")
     image_alt: Mapped[str] = mapped_column(String(500), default="")
+    # What comes with it, as `entries.Enclosure` has it: an episode, a report.
+    enclosures: Mapped[list[dict[str, Any]]] = mapped_column(JSON, default=list)
     language: Mapped[str] = mapped_column(String(12), default="")
+    # A draft that publishes itself then: its feed dates it ahead.
+    publish_at: Mapped[datetime | None]
     edited: Mapped[bool] = mapped_column(default=False)  # by hand: the feed gives way
     published_at: Mapped[datetime]
     created_at: Mapped[Created]

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
+from urllib.parse import parse_qsl
 
 RSS = """<?xml version="1.0" encoding="UTF-8"?>
 <rss version="2.0"><channel><title>Kören</title><link>https://blogg.example/</link>
@@ -36,6 +37,7 @@ class FeedServer:
         """Choose a free port; with `tls` it speaks https."""
         self.answers: dict[str, Answer] = {"/feed": Answer()}
         self.asked: list[tuple[str, dict[str, str]]] = []
+        self.posted: list[tuple[str, dict[str, str]]] = []  # path and form
         self.closing = threading.Event()
         outer = self
 
@@ -43,6 +45,12 @@ class FeedServer:
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
+                outer.answer(self)
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+                form = dict(parse_qsl(body, strict_parsing=True))
+                outer.posted.append((self.path, form))
                 outer.answer(self)
 
             def log_message(self, *_: object) -> None:

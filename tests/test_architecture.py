@@ -36,6 +36,7 @@ FLASK_EXCEPTIONS = {"models": {"flask_security"}}
 OPENS_TRANSACTIONS = {
     *("web", "cli", "demo", "jobs", "mail.sender", "mail.clerk"),
     "posts.fetching",  # network and writing in turns: one feed, one transaction
+    "posts.websub",  # the same with hubs
 }
 # A library has one doorway: replacing it is a change to one file.
 DOORWAYS = {
@@ -51,6 +52,7 @@ DOORWAYS = {
     "markdown_it": {"markup"},
     "mrml": {"templating"},
     "nh3": {"markup"},
+    "PIL": {"posts.portraits"},
     "urllib3": {"posts.download"},
 }
 

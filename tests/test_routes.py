@@ -10,9 +10,9 @@ from sqlalchemy import select
 
 from newsletter import links
 from newsletter.config import Settings
-from newsletter.db import Base, Database
+from newsletter.db import Base, Database, utcnow
 from newsletter.digests import drafts, publish
-from newsletter.models import Feed, Role, Status
+from newsletter.models import Feed, FeedPush, Role, Status
 from newsletter.web import security
 from tests.factories import NOW, make_newsletter, make_post, make_subscription
 from tests.web.at_work import as_editor
@@ -32,7 +32,21 @@ def world(database: Database, settings: Settings) -> dict[str, Any]:
     """One of everything, and what the routes' variables stand for."""
     with database.transaction() as session:
         labbet = make_newsletter(session)
-        session.add(Feed(newsletter_id=labbet.id, url="https://blogg.example/feed/"))
+        feed = Feed(newsletter_id=labbet.id, url="https://blogg.example/feed/")
+        session.add(feed)
+        session.flush()
+        labbet.ping_token = links.new_token()
+        push = FeedPush(
+            feed_id=feed.id,
+            hub="https://hub.example/",
+            topic=feed.url,
+            token=links.new_token(),
+            secret=links.new_token(),
+            # A hub has been asked, and may come back at any moment.
+            asked_at=utcnow(),
+            next_attempt_at=utcnow(),
+        )
+        session.add(push)
         post = make_post(session, labbet, link="")
         reader = make_subscription(session, labbet, "anna@exempel.example")
         waiting = make_subscription(
@@ -47,7 +61,9 @@ def world(database: Database, settings: Settings) -> dict[str, Any]:
             "newsletter_id": labbet.id,
             "post_id": post.id,
             "author_id": post.author_id,
-            "feed_id": 1,
+            "feed_id": feed.id,
+            "push": push.token,
+            "ping": labbet.ping_token,
             "topic_id": 1,
             "editor_id": 1,
             "membership_id": 1,
@@ -66,8 +82,9 @@ def token_for(path: str, settings: Settings, world: dict[str, Any]) -> str:
     """Return a token that works at `path`."""
     if path.startswith("/unsubscribe/"):
         return str(world["leave"])
-    if path.startswith("/preferences/"):
-        return str(world["preferences"])
+    for name in ("preferences", "websub", "ping"):
+        if path.startswith(f"/{name}/"):
+            return str(world["push" if name == "websub" else name])
     purpose = next((p for p in links.PURPOSES if path.startswith(p.path)), None)
     if purpose is None:
         return links.new_token()
@@ -142,7 +159,7 @@ def test_the_pages_themselves_are_there(
 
 def _made_up(path: str) -> bool:
     return path.startswith(
-        ("/address/", "/data/", "/erase/", "/never/", "/editor/invite/")
+        ("/address/", "/data/", "/erase/", "/never/", "/editor/invite/", "/websub/")
     )
 
 

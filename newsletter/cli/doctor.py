@@ -14,7 +14,7 @@ import dns.resolver
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
-from newsletter import migrate, newsletters
+from newsletter import i18n, migrate, newsletters
 from newsletter.cli.common import (
     Installation,
     example,
@@ -28,6 +28,7 @@ from newsletter.errors import ConfigError
 from newsletter.mail import destinations, keyring, limits
 from newsletter.mail.keys import covers, decrypt, flaw, record_name
 from newsletter.models import Algorithm, DkimKey, Job, Newsletter
+from newsletter.posts import health, sources
 
 SECONDS = 3.0
 MADE_UP = (".example", ".test", ".invalid", ".localhost", "localhost")
@@ -78,6 +79,7 @@ def doctor(
         for newsletter in chosen:
             own = [key for key in keys if key.newsletter_id == newsletter.id]
             found += check_newsletter(newsletter)
+            found += check_feeds(place, newsletter)
             found += check_keys(place.settings, newsletter, own)
             found += check_domain(newsletter, lookup, dkim_selector, own)
         found += check_limits(place)
@@ -166,6 +168,19 @@ def check_newsletter(newsletter: Newsletter) -> Iterator[Finding]:
         yield Finding(about, "note", "readers cannot answer; a real mailbox is better.")
     else:
         yield Finding(about, "good", f"mail comes from {domain}")
+
+
+def check_feeds(place: Installation, newsletter: Newsletter) -> Iterator[Finding]:
+    """Look at whether the feeds can be read."""
+    words, now = i18n.language(i18n.SOURCE), utcnow()
+    with place.database.reading() as session:
+        feeds = sources.feeds(session, newsletter)
+        latest = health.last_posts(session, feeds)
+    for feed in feeds:
+        line = health.line(words, feed, newsletter.timezone, latest, now=now)
+        state = {"good": "good", "bad": "wrong", "quiet": "note"}[line.state]
+        text = f"{line.text} {line.reason}".strip()
+        yield Finding(f"{newsletter.slug}, feed {feed.url}", state, text)
 
 
 def check_keys(

@@ -14,7 +14,7 @@ from newsletter.cli.common import (
     with_installation,
 )
 from newsletter.models import Newsletter
-from newsletter.posts import sources
+from newsletter.posts import health, sources
 
 
 @click.group()
@@ -150,7 +150,7 @@ def _row(session: Session, found: Newsletter, url: str) -> dict[str, Any]:
             "url": feed.url,
             "checked_at": feed.checked_at,
             "failing_since": feed.failing_since,
-            "error": feed.error,
+            "error": health.reason(i18n.language(i18n.SOURCE), feed),
         }
         for feed in sources.feeds(session, found)
     ]

@@ -1,12 +1,14 @@
 """Commands about posts: from feeds, from files, and which there are."""
 
 from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import click
+from sqlalchemy.orm import Session
 
-from newsletter import newsletters
+from newsletter import i18n, newsletters
 from newsletter.cli.common import (
     Installation,
     example,
@@ -16,8 +18,8 @@ from newsletter.cli.common import (
 )
 from newsletter.db import utcnow
 from newsletter.errors import FeedError
-from newsletter.models import Post, PostState
-from newsletter.posts import fetching, importer, listing, topics
+from newsletter.models import Feed, FeedPush, Post, PostState
+from newsletter.posts import fetching, health, importer, listing, sources, topics
 from newsletter.posts.feeds import read_feed
 from newsletter.posts.importer import Report
 
@@ -125,6 +127,51 @@ def list_(
         click.echo(f"{row['id']}\t{day}\t{row['state']}\t{row['title']}")
 
 
+@posts.command("feeds", epilog=example("posts feeds labbet --json"))
+@click.argument("slug")
+@json_option
+@with_installation
+def feeds_(place: Installation, slug: str, as_json: bool) -> None:
+    """List a newsletter's feeds and how each of them is."""
+    words, now = i18n.language(i18n.SOURCE), utcnow()
+    with place.database.reading() as session:
+        newsletter = newsletters.by_slug(session, slug)
+        found = sources.feeds(session, newsletter)
+        latest = health.last_posts(session, found)
+        rows = [
+            {
+                "id": feed.id,
+                "url": feed.url,
+                "title": feed.title,
+                "paused": feed.paused,
+                "gone": feed.gone,
+                "checked_at": feed.checked_at,
+                "next_check_at": feed.next_check_at,
+                "last_post_at": latest.get(feed.id),
+                "failing_since": feed.failing_since,
+                "failures": feed.failures,
+                "error": health.reason(words, feed),
+                "pushed": _is_pushed(session, feed, now),
+                "health": health.line(
+                    words, feed, newsletter.timezone, latest, now=now
+                ).text,
+            }
+            for feed in found
+        ]
+    if as_json:
+        show_json(rows)
+        return
+    for row in rows:
+        click.echo(f"{row['id']}\t{row['url']}\t{row['health']}")
+    if not rows:
+        click.echo("There are no feeds. Add one in the workspace, under Feeds.")
+
+
+def _is_pushed(session: Session, feed: Feed, now: datetime) -> bool:
+    push = session.get(FeedPush, feed.id)
+    return bool(push and push.lease_until and push.lease_until > now)
+
+
 def _row(post: Post, topic_names: list[str]) -> dict[str, Any]:
     author = post.author
     return {
@@ -150,6 +197,8 @@ def _summary(report: Report) -> str:
     ]
     if report.held:
         parts.append(f"{report.held} held for an editor")
+    if report.waiting:
+        parts.append(f"{report.waiting} waiting for their date")
     if report.withdrawn:
         parts.append(f"{report.withdrawn} withdrawn")
     if report.refused:

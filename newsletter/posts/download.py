@@ -5,15 +5,17 @@ redirect, looks for a proxy or resolves a name by itself. urllib3 is used only h
 """
 
 import http.client
+import re
 import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
-from urllib.parse import urljoin
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from urllib.parse import urlencode, urljoin
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError, LocationParseError
@@ -30,6 +32,11 @@ TOTAL_SECONDS = 20.0
 CONNECT_SECONDS = 5.0
 CHUNK_BYTES = 64 * 1024
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
+PERMANENT = frozenset({301, 308})
+LONGEST_WAIT = timedelta(hours=24)
+# RFC 8288, as far as WebSub needs it: an address, and what it is to this page.
+_LINK = re.compile(r"""<([^<>]*)>\s*((?:;\s*\w+\s*=\s*(?:"[^"]*"|[^",;\s]*)\s*)*)""")
+_REL = re.compile(r"""\brel\s*=\s*(?:"([^"]*)"|([^",;\s]*))""", re.IGNORECASE)
 ACCEPT = (
     "application/atom+xml, application/rss+xml, application/feed+json,"
     " application/xml;q=0.9, text/xml;q=0.9, */*;q=0.5"
@@ -53,6 +60,10 @@ class Download:
     content_type: str = ""
     etag: str = ""
     last_modified: str = ""
+    moved_to: str = ""  # where permanent redirects alone have led
+    hub: str = ""  # WebSub, from the Link headers
+    topic: str = ""
+    unchanged: bool = False  # since last time (304); there is no body then
 
 
 class Refused(FeedError):
@@ -72,20 +83,36 @@ class Client:
     tls: ssl.SSLContext | None = None
     seconds: float = TOTAL_SECONDS
 
-    def get(
-        self, url: str, *, etag: str = "", last_modified: str = ""
-    ) -> Download | None:
-        """Download a feed; None if it has not changed since. Raises FeedError."""
+    def get(self, url: str, *, etag: str = "", last_modified: str = "") -> Download:
+        """Download a feed, or learn that it has not changed. Raises FeedError."""
         deadline = _Deadline(time.monotonic() + self.seconds)
         headers = self._headers(etag, last_modified)
+        moved_to, for_good = "", True
         with deadline:
             for _hop in range(MAX_REDIRECTS + 1):
                 target = _target(url)
                 with self._answer(target, headers, deadline) as answer:
                     if answer.status not in REDIRECTS:
-                        return _take(answer, url, deadline)
+                        return _take(answer, url, moved_to, deadline)
+                    for_good = for_good and answer.status in PERMANENT
                     url = urljoin(url, _location(answer))
+                    moved_to = url if for_good else moved_to
         raise FeedError(N_("The feed's address leads in circles: too many redirects."))
+
+    def post(self, url: str, form: Mapping[str, str]) -> int:
+        """Send a form and return the status of the answer. Raises FeedError.
+
+        Redirects are not followed.
+        """
+        deadline = _Deadline(time.monotonic() + self.seconds)
+        headers = {
+            "User-Agent": self.agent,
+            "Content-Type": "application/x-www-form-urlencoded",
+            "Connection": "close",
+        }
+        body = urlencode(form).encode()
+        with deadline, self._answer(_target(url), headers, deadline, body) as answer:
+            return answer.status
 
     def _headers(self, etag: str, last_modified: str) -> dict[str, str]:
         headers = {
@@ -102,7 +129,11 @@ class Client:
 
     @contextmanager
     def _answer(
-        self, target: Url, headers: dict[str, str], deadline: "_Deadline"
+        self,
+        target: Url,
+        headers: dict[str, str],
+        deadline: "_Deadline",
+        body: bytes | None = None,
     ) -> Iterator[BaseHTTPResponse]:
         """Ask one server and give its answer, every way to fail as a FeedError."""
         host = (target.host or "").strip("[]")
@@ -113,8 +144,9 @@ class Client:
         connection = self._connection(target, host, port, addresses, deadline)
         try:
             connection.request(
-                "GET",
+                "GET" if body is None else "POST",
                 target.request_uri,
+                body=body,
                 headers=headers,
                 preload_content=False,
                 decode_content=True,
@@ -252,9 +284,12 @@ def _location(answer: BaseHTTPResponse) -> str:
     return clean(location.encode("latin-1", "replace").decode("utf-8", "replace"))
 
 
-def _take(answer: BaseHTTPResponse, url: str, deadline: _Deadline) -> Download | None:
+def _take(
+    answer: BaseHTTPResponse, url: str, moved_to: str, deadline: _Deadline
+) -> Download:
+    moved_to = moved_to if moved_to == url else ""
     if answer.status == 304:
-        return None
+        return Download(b"", url, moved_to=moved_to, unchanged=True)
     if not 200 <= answer.status < 300:
         raise _refusal(answer)
     headers = answer.headers
@@ -264,7 +299,23 @@ def _take(answer: BaseHTTPResponse, url: str, deadline: _Deadline) -> Download |
         content_type=clean(headers.get("Content-Type", ""))[:200],
         etag=_short(headers.get("ETag", ""), 500),
         last_modified=_short(headers.get("Last-Modified", ""), 100),
+        moved_to=moved_to,
+        hub=_linked(headers.get("Link", ""), "hub", url),
+        topic=_linked(headers.get("Link", ""), "self", url),
     )
+
+
+def _linked(header: str, relation: str, base: str) -> str:
+    """Return the first address that a Link header gives for a relation."""
+    for target, parameters in _LINK.findall(header[:4000]):
+        if (rel := _REL.search(parameters)) and relation in (
+            (rel[1] or rel[2]).lower().split()
+        ):
+            try:
+                return clean(urljoin(base, target.strip()))
+            except ValueError:
+                return ""
+    return ""
 
 
 def _read(answer: BaseHTTPResponse, deadline: _Deadline) -> bytes:
@@ -283,13 +334,30 @@ def _refusal(answer: BaseHTTPResponse) -> Refused:
     message = WHY.get(answer.status, N_("The feed's host answered %(status)s."))
     refused = Refused(message, status=answer.status)
     refused.status = answer.status
-    refused.wait = _retry_after(answer.headers.get("Retry-After", "")[:9])
+    headers = answer.headers
+    refused.wait = _retry_after(headers.get("Retry-After", ""), headers.get("Date", ""))
     return refused
 
 
-def _retry_after(text: str) -> timedelta:
-    """Read seconds (RFC 9110 §10.2.3); a date or nonsense is no wait."""
-    return timedelta(seconds=min(int(text), 86_400) if text.isdecimal() else 0)
+def _retry_after(text: str, date: str) -> timedelta:
+    """Read seconds or a date (RFC 9110 §10.2.3); nonsense is no wait.
+
+    A date is counted from the host's own, as its clock may go wrong.
+    """
+    text = text.strip()[:40]
+    if text.isascii() and text.isdecimal():
+        return min(timedelta(seconds=int(text[:9])), LONGEST_WAIT)
+    until, since = _moment(text), _moment(date[:40]) or datetime.now(UTC)
+    wait = until - since if until else timedelta()
+    return max(min(wait, LONGEST_WAIT), timedelta())
+
+
+def _moment(text: str) -> datetime | None:
+    try:
+        moment = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _short(value: str, limit: int) -> str:

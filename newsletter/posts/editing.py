@@ -141,8 +141,9 @@ def publish_all(
 ) -> None:
     """Publish posts of one newsletter, in the order of their dates."""
     for post in sorted(posts, key=lambda post: (post.published_at, post.id)):
-        if post.state is PostState.DRAFT and post.published_at == post.created_at:
-            post.published_at = now  # nobody chose its date
+        if _has_no_date(post, now):
+            post.published_at = now
+        post.publish_at = None
         if to_readers:
             positions.publish(positions.lock(session, post.newsletter_id), post)
         post.state = PostState.PUBLISHED
@@ -150,9 +151,34 @@ def publish_all(
     session.flush()
 
 
+def _has_no_date(post: Post, now: datetime) -> bool:
+    """Tell whether nobody chose the date, or nobody waits for it."""
+    draft = post.state is PostState.DRAFT and post.publish_at is None
+    return post.published_at > now or (draft and post.published_at == post.created_at)
+
+
+def publish_due(session: Session, *, now: datetime, limit: int) -> int:
+    """Publish posts whose date has come; return how many."""
+    due = session.scalars(
+        select(Post)
+        .where(Post.publish_at <= now, Post.state == PostState.DRAFT)
+        .order_by(Post.publish_at, Post.id)
+        .limit(limit)
+    ).all()
+    for newsletter_id in sorted({post.newsletter_id for post in due}):
+        own = [post for post in due if post.newsletter_id == newsletter_id]
+        positions.lock(session, newsletter_id)
+        # Read anew under the lock: a fetch may have given a post another date.
+        for post in own:
+            session.refresh(post, ["publish_at", "state"])
+        still = [post for post in own if post.publish_at and post.publish_at <= now]
+        publish_all(session, still, now=now)
+    return len(due)
+
+
 def withdraw(session: Session, post: Post, *, now: datetime) -> None:
     """Take a post off the page and out of digests to come; no feed brings it back."""
-    post.state = PostState.WITHDRAWN
+    post.state, post.publish_at = PostState.WITHDRAWN, None
     post.edited = True
     post.updated_at = now
     session.flush()

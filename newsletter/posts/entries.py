@@ -16,6 +16,17 @@ MAX_URL_CHARACTERS = 2000
 MAX_NAME_CHARACTERS = 200
 MAX_BYLINE_CHARACTERS = 200
 MAX_TOPICS = 10
+MAX_ENCLOSURES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Enclosure:
+    """A file that comes with a post: an episode, a report."""
+
+    url: str
+    type: str = ""  # a media type; empty: the feed does not say
+    length: int = 0  # bytes; 0: the feed does not say
+    title: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +44,7 @@ class Entry:
     topics: tuple[str, ...] = ()
     image_url: str = ""
     image_alt: str = ""
+    enclosures: tuple[Enclosure, ...] = ()
     language: str = ""
 
 
@@ -43,6 +55,8 @@ class Parsed:
     title: str = ""
     link: str = ""
     language: str = ""
+    hub: str = ""  # WebSub: who pushes this feed, and as which address
+    topic: str = ""
     entries: list[Entry] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     refused: list[tuple[str, str]] = field(default_factory=list)  # (title, reason)
@@ -64,6 +78,8 @@ def load(values: dict[str, Any]) -> Parsed:
         title=values["title"],
         link=values["link"],
         language=values["language"],
+        hub=values["hub"],
+        topic=values["topic"],
         entries=[_entry(entry) for entry in values["entries"]],
         warnings=list(values["warnings"]),
         refused=[(title, reason) for title, reason in values["refused"]],
@@ -73,6 +89,12 @@ def load(values: dict[str, Any]) -> Parsed:
 def _entry(values: dict[str, Any]) -> Entry:
     moment = values["published_at"]
     at = datetime.fromisoformat(moment).astimezone(UTC) if moment else None
+    enclosures = tuple(Enclosure(**one) for one in values["enclosures"])
     return Entry(
-        **{**values, "published_at": at, "topics": tuple(values["topics"])},
+        **{
+            **values,
+            "published_at": at,
+            "topics": tuple(values["topics"]),
+            "enclosures": enclosures,
+        },
     )

@@ -8,31 +8,30 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
-from sqlalchemy import or_, select
+from sqlalchemy import Select, or_, select
 from sqlalchemy.orm import Session
 
 from newsletter.config import Settings
 from newsletter.db import Database
 from newsletter.errors import N_, FeedError
-from newsletter.i18n import language
 from newsletter.models import Feed, Newsletter
-from newsletter.posts.download import MAX_BODY_BYTES, Client, Download, Refused
-from newsletter.posts.entries import Parsed
+from newsletter.plaintext import one_line
+from newsletter.posts import health, sources, websub
+from newsletter.posts.download import MAX_BODY_BYTES, Client, Download
+from newsletter.posts.entries import MAX_NAME_CHARACTERS, MAX_URL_CHARACTERS, Parsed
 from newsletter.posts.feeds import Reader
 from newsletter.posts.guard import Guard
 from newsletter.posts.importer import Report, import_entries
 
-POLL = timedelta(minutes=30)
-FIRST_BACKOFF = timedelta(minutes=5)  # doubled with each failure in a row
-LONGEST_BACKOFF = timedelta(hours=24)
-GONE = 410
+# How long a permanent redirect has to stand before the address is changed.
+MOVE_STANDS = timedelta(hours=24)
 # How long a claimed feed is left to its claimer: longer than a batch can take.
 LEASE = timedelta(minutes=30)
 BATCH = 40
 AT_ONCE = 8
-MAX_ERROR_CHARACTERS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +55,10 @@ class _Due:
 
 @dataclass(frozen=True, slots=True)
 class _Fetched:
-    download: Download | None = None  # None: unchanged, or failed
-    parsed: Parsed | None = None
+    download: Download | None = None  # None: it failed
+    parsed: Parsed | None = None  # None: unchanged, or it failed
     error: FeedError | None = None
+    unreadable: bool = False  # something came, but it was not a feed
 
 
 def fetch_due(
@@ -73,8 +73,8 @@ def fetch_due(
     Safe to call from several processes: each feed is claimed by one.
     """
     with database.transaction() as session:
-        due = _claim(session, now=now, all_of=None)
-    return list(_fetch_all(database, client or make_client(settings), due, now))
+        due = _claim(session, _due(now), now=now)
+    return list(_fetch_all(database, settings, client, due, now))
 
 
 def fetch_now(
@@ -82,13 +82,53 @@ def fetch_now(
     settings: Settings,
     *,
     slug: str = "",
+    feed_id: int | None = None,
     now: datetime,
     client: Client | None = None,
 ) -> Iterator[Outcome]:
-    """Fetch all feeds of one newsletter, or of all of them, due or not."""
+    """Fetch one feed, those of one newsletter, or all; due or not.
+
+    A paused feed, or one that is gone, is fetched only if it is named.
+    """
+    query = select(Feed, Newsletter.slug)
+    if feed_id is not None:
+        query = query.where(Feed.id == feed_id)
+    else:
+        query = query.where(Feed.paused.is_(False), Feed.gone.is_(False))
+    if slug:
+        query = query.where(Newsletter.slug == slug)
     with database.transaction() as session:
-        due = _claim(session, now=now, all_of=slug)
-    return _fetch_all(database, client or make_client(settings), due, now)
+        due = _claim(session, query, now=now)
+    return _fetch_all(database, settings, client, due, now)
+
+
+def look_at(
+    settings: Settings, url: str, *, client: Client | None = None
+) -> tuple[Download, Parsed]:
+    """Download and read a feed that is not one of ours yet. Raises FeedError."""
+    client = client or make_client(settings)
+    download = client.get(url)
+    with Reader() as reader:
+        parsed = reader.read(
+            download.body, url=download.url, content_type=download.content_type
+        )
+    return download, parsed
+
+
+def add(
+    session: Session,
+    settings: Settings,
+    newsletter: Newsletter,
+    url: str,
+    seen: tuple[Download, Parsed],
+    *,
+    now: datetime,
+) -> Report:
+    """Add a feed that `look_at` has seen, with what it holds. Raises as `add_feed`."""
+    feed = sources.add_feed(session, newsletter, url)
+    feed.checked_at = now
+    download, parsed = seen
+    return _take(session, settings, feed, newsletter, download, parsed, now)
 
 
 def make_client(settings: Settings) -> Client:
@@ -112,18 +152,24 @@ def read_file(path: Path) -> bytes:
     return body
 
 
-def _claim(session: Session, *, now: datetime, all_of: str | None) -> list[_Due]:
-    query = (
+def _due(now: datetime) -> Select[Feed, str]:
+    return (
         select(Feed, Newsletter.slug)
-        .join(Newsletter, Newsletter.id == Feed.newsletter_id)
+        .where(
+            Feed.paused.is_(False),
+            Feed.gone.is_(False),
+            or_(Feed.next_check_at.is_(None), Feed.next_check_at <= now),
+        )
+        .limit(BATCH)
+    )
+
+
+def _claim(session: Session, query: Select[Feed, str], *, now: datetime) -> list[_Due]:
+    query = (
+        query.join(Newsletter, Newsletter.id == Feed.newsletter_id)
         .order_by(Feed.next_check_at.asc().nulls_first(), Feed.id)
         .with_for_update(of=Feed, skip_locked=True)
     )
-    if all_of is None:
-        is_due = or_(Feed.next_check_at.is_(None), Feed.next_check_at <= now)
-        query = query.where(is_due).limit(BATCH)
-    elif all_of:
-        query = query.where(Newsletter.slug == all_of)
     due = []
     for feed, slug in session.execute(query):
         feed.next_check_at = now + LEASE
@@ -132,22 +178,27 @@ def _claim(session: Session, *, now: datetime, all_of: str | None) -> list[_Due]
 
 
 def _fetch_all(
-    database: Database, client: Client, due: Sequence[_Due], now: datetime
+    database: Database,
+    settings: Settings,
+    client: Client | None,
+    due: Sequence[_Due],
+    now: datetime,
 ) -> Iterator[Outcome]:
     if not due:
         return
+    client = client or make_client(settings)
     with ThreadPoolExecutor(AT_ONCE) as pool, Reader() as reader:
         for start in range(0, len(due), AT_ONCE):
             batch = due[start : start + AT_ONCE]
-            downloads = pool.map(lambda one: _download(client, one), batch)
+            downloads = pool.map(partial(_download, client), batch)
             for one, download in zip(batch, downloads, strict=True):
                 fetched = _read(reader, download)
                 with database.transaction() as session:
-                    outcome = _store(session, one, fetched, now)
+                    outcome = _store(session, settings, one, fetched, now)
                 yield outcome
 
 
-def _download(client: Client, due: _Due) -> Download | FeedError | None:
+def _download(client: Client, due: _Due) -> Download | FeedError:
     try:
         if "://" in due.url:
             return client.get(due.url, etag=due.etag, last_modified=due.last_modified)
@@ -156,46 +207,89 @@ def _download(client: Client, due: _Due) -> Download | FeedError | None:
         return error
 
 
-def _read(reader: Reader, download: Download | FeedError | None) -> _Fetched:
+def _read(reader: Reader, download: Download | FeedError) -> _Fetched:
     if isinstance(download, FeedError):
         return _Fetched(error=download)
-    if download is None:
-        return _Fetched()
+    if download.unchanged:
+        return _Fetched(download)
     try:
         parsed = reader.read(
             download.body, url=download.url, content_type=download.content_type
         )
     except FeedError as error:
-        return _Fetched(error=error)
+        return _Fetched(error=error, unreadable=True)
     return _Fetched(download, parsed)
 
 
-def _store(session: Session, due: _Due, fetched: _Fetched, now: datetime) -> Outcome:
+def _store(
+    session: Session, settings: Settings, due: _Due, fetched: _Fetched, now: datetime
+) -> Outcome:
     feed = session.get(Feed, due.feed_id, with_for_update=True)
     if feed is None:  # removed while it was being fetched
         return Outcome(due.newsletter, due.url)
     newsletter = session.get_one(Newsletter, feed.newsletter_id)
     feed.checked_at = now
-    if fetched.error:
-        _note_failure(feed, newsletter, fetched.error, now)
-        return Outcome(due.newsletter, due.url, error=fetched.error)
-    feed.failing_since, feed.failures, feed.error = None, 0, ""
-    feed.next_check_at = now + POLL
-    if fetched.download is None or fetched.parsed is None:
+    if fetched.error or fetched.download is None:
+        error = fetched.error or FeedError()
+        health.note_failure(
+            session,
+            settings,
+            feed,
+            newsletter,
+            error,
+            unreadable=fetched.unreadable,
+            now=now,
+        )
+        return Outcome(due.newsletter, due.url, error=error)
+    _follow_move(session, newsletter, feed, fetched.download, now)
+    if fetched.parsed is None:
+        health.note_success(session, settings, feed, newsletter, now)
         return Outcome(due.newsletter, due.url)
-    report = import_entries(session, newsletter, fetched.parsed, feed=feed, now=now)
-    feed.etag = fetched.download.etag
-    feed.last_modified = fetched.download.last_modified
+    report = _take(
+        session, settings, feed, newsletter, fetched.download, fetched.parsed, now
+    )
     return Outcome(due.newsletter, due.url, report=report)
 
 
-def _note_failure(
-    feed: Feed, newsletter: Newsletter, error: FeedError, now: datetime
+def _take(
+    session: Session,
+    settings: Settings,
+    feed: Feed,
+    newsletter: Newsletter,
+    download: Download,
+    parsed: Parsed,
+    now: datetime,
+) -> Report:
+    health.note_success(session, settings, feed, newsletter, now)
+    report = import_entries(session, newsletter, parsed, feed=feed, now=now)
+    feed.title = one_line(parsed.title, MAX_NAME_CHARACTERS)
+    feed.etag = download.etag
+    feed.last_modified = download.last_modified
+    hub = download.hub or parsed.hub
+    topic = download.topic or parsed.topic or download.url
+    websub.discover(session, settings, feed, hub=hub, topic=topic, now=now)
+    return report
+
+
+def _follow_move(
+    session: Session,
+    newsletter: Newsletter,
+    feed: Feed,
+    download: Download,
+    now: datetime,
 ) -> None:
-    feed.failures += 1
-    feed.failing_since = feed.failing_since or now
-    feed.error = language(newsletter.language).error(error)[:MAX_ERROR_CHARACTERS]
-    wait = min(FIRST_BACKOFF * 2 ** min(feed.failures - 1, 20), LONGEST_BACKOFF)
-    if isinstance(error, Refused):
-        wait = LONGEST_BACKOFF if error.status == GONE else max(wait, error.wait)
-    feed.next_check_at = now + wait
+    """Take over the address that permanent redirects lead to, once that is sure.
+
+    It has to stand for a day, lead to a feed all that time, and not lose https: a
+    mistake, or someone in between, would otherwise keep the feed for good.
+    """
+    to = download.moved_to
+    unsafe = feed.url.startswith("https:") and not to.startswith("https:")
+    if not to or unsafe or len(to) > MAX_URL_CHARACTERS:
+        feed.moved_to, feed.moved_at = "", None
+    elif to != feed.moved_to or feed.moved_at is None:
+        feed.moved_to, feed.moved_at = to, now
+    elif now - feed.moved_at >= MOVE_STANDS:
+        if to not in {other.url for other in sources.feeds(session, newsletter)}:
+            feed.url = to
+        feed.moved_to, feed.moved_at = "", None

@@ -6,16 +6,28 @@ A newsletter's first fetch publishes all the feed has: no digest has gone out ye
 the first one takes only the recent posts. After that a fetch that brings many new posts
 at once, or old ones, is more likely an accident of the blog's (a move, changed GUIDs)
 than news: they are held until an editor decides. An import by hand holds nothing.
+
+A post that its feed dates ahead waits for that date as a draft, a new one as well as
+one that has not gone out yet. What has been sent keeps its place, whatever its date.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import and_, exists, or_, select
 from sqlalchemy.orm import Session
 
-from newsletter.models import Author, Feed, Newsletter, Post, PostState
+from newsletter.models import (
+    Author,
+    Feed,
+    Issue,
+    IssuePost,
+    Newsletter,
+    Post,
+    PostState,
+)
 from newsletter.posts import authors, matching, positions, topics
 from newsletter.posts.entries import Entry, Parsed
 from newsletter.posts.identity import Identity, identify
@@ -26,6 +38,9 @@ TOO_OLD = timedelta(days=60)
 # are a feed in trouble.
 TAKEN_BACK = timedelta(days=14)
 MOST_TAKEN_BACK = 3
+# The clocks of blogs go wrong by minutes, and calendars by years.
+SKEW = timedelta(minutes=15)
+TOO_FAR = timedelta(days=366)
 
 
 @dataclass(slots=True)
@@ -36,6 +51,7 @@ class Report:
     changed: int = 0
     unchanged: int = 0
     held: int = 0
+    waiting: int = 0  # for the date that the feed gives
     withdrawn: int = 0  # gone from the feed
     refused: list[tuple[str, str]] = field(default_factory=list)  # (title, reason)
     warnings: list[str] = field(default_factory=list)
@@ -48,16 +64,20 @@ def import_entries(
     *,
     feed: Feed | None = None,
     by_hand: bool = False,
+    partial: bool = False,
     now: datetime,
 ) -> Report:
-    """Store a feed's entries and report what that changed. Safe to call twice."""
+    """Store a feed's entries and report what that changed. Safe to call twice.
+
+    `partial`: these are some of the feed's entries, so what is missing is not gone.
+    """
     locked = positions.lock(session, newsletter.id)
     run = _Run(session, locked, feed, now, Report(refused=list(parsed.refused)))
     run.report.warnings.extend(parsed.warnings)
     fresh = run.update_known(parsed)
     guarded = feed is not None and not by_hand and not _is_first(locked, feed)
     run.store(fresh, guarded=guarded)
-    if feed is not None and not by_hand:
+    if feed is not None and not by_hand and not partial:
         run.report.withdrawn = run.take_back(feed, parsed)
     session.flush()
     return run.report
@@ -105,7 +125,9 @@ class _Run:
     def update(self, post: Post, entry: Entry, identity: Identity) -> bool:
         """Bring a post up to date with its own feed; tell whether that shows."""
         if self.feed and post.feed_id not in {None, self.feed.id}:
-            return False  # another feed of ours has it, perhaps at full length
+            if post.edited or post.state is not PostState.WITHDRAWN:
+                return False  # another feed of ours has it, perhaps at full length
+            post.feed_id = self.feed.id  # the other one has it no longer
         post.guid = identity.guid or post.guid
         post.link_key = identity.link_key or post.link_key
         post.feed_id = post.feed_id or (self.feed.id if self.feed else None)
@@ -123,13 +145,41 @@ class _Run:
     def wanted(self, post: Post, entry: Entry, identity: Identity) -> dict[str, object]:
         """Return what the feed wants a post to be."""
         wanted = _words(entry) | {"content_hash": identity.content_hash}
-        if entry.published_at and entry.published_at <= self.now:
-            wanted["published_at"] = entry.published_at
         if author := self.person(entry.author):
             wanted["author"] = author
         if post.state is PostState.WITHDRAWN and self.feed:  # had gone from the feed
             wanted["state"] = PostState.PUBLISHED if post.position else PostState.HELD
-        return wanted
+        return wanted | self.dated(post, entry.published_at)
+
+    def dated(self, post: Post, at: datetime | None) -> dict[str, Any]:
+        """Return what a date in the feed makes of a post."""
+        waits = post.publish_at is not None
+        if at is not None and self.is_ahead(at):
+            if not waits and (post.state is PostState.HELD or self.was_sent(post)):
+                return {}
+            return {
+                "state": PostState.DRAFT,
+                "position": None,
+                "published_at": at,
+                "publish_at": at,
+            }
+        if at is None or at > self.now:
+            return {}
+        # One that waited has its date now: the clock publishes it.
+        return {"published_at": at} | ({"publish_at": at} if waits else {})
+
+    def is_ahead(self, at: datetime | None) -> bool:
+        """Tell whether a date is one to wait for."""
+        return at is not None and SKEW < at - self.now < TOO_FAR
+
+    def was_sent(self, post: Post) -> bool:
+        """Tell whether any reader may have got a post."""
+        sent = exists().where(
+            IssuePost.post_id == post.id,
+            Issue.id == IssuePost.issue_id,
+            Issue.number.is_not(None),
+        )
+        return bool(self.session.scalar(select(sent)))
 
     def describe(self, post: Post, entry: Entry) -> bool:
         """Take over the byline and the topics; tell whether the topics changed."""
@@ -148,13 +198,20 @@ class _Run:
         for post, (entry, _identity) in zip(made, fresh, strict=True):
             self.seen.add(post.id)
             self.describe(post, entry)
-            if guarded and (flood or post.published_at < self.now - TOO_OLD):
+            if guarded and (flood or self.is_odd(entry.published_at)):
                 self.report.held += 1
+            elif self.is_ahead(entry.published_at):
+                post.state, post.publish_at = PostState.DRAFT, post.published_at
+                self.report.waiting += 1
             else:
                 positions.publish(self.newsletter, post)
                 self.report.new += 1
         if fresh and self.feed:
             self.feed.new_at = self.now
+
+    def is_odd(self, at: datetime | None) -> bool:
+        """Tell whether a date is no news: long past, or more than a year ahead."""
+        return at is not None and not -TOO_OLD <= at - self.now < TOO_FAR
 
     def create(self, entry: Entry, identity: Identity) -> Post:
         """Return an entry as a held post."""
@@ -166,7 +223,9 @@ class _Run:
             guid=identity.guid,
             link_key=identity.link_key,
             content_hash=identity.content_hash,
-            published_at=min(entry.published_at or self.now, self.now),
+            published_at=entry.published_at
+            if entry.published_at and self.is_ahead(entry.published_at)
+            else min(entry.published_at or self.now, self.now),
             created_at=self.now,
             updated_at=self.now,
             **_words(entry),
@@ -186,7 +245,10 @@ class _Run:
         gone = self.session.scalars(
             select(Post).where(
                 Post.feed_id == feed.id,
-                Post.state.in_((PostState.PUBLISHED, PostState.HELD)),
+                or_(
+                    Post.state.in_((PostState.PUBLISHED, PostState.HELD)),
+                    and_(Post.state == PostState.DRAFT, Post.publish_at.is_not(None)),
+                ),
                 Post.edited.is_(False),
                 Post.published_at > oldest,
                 Post.created_at > self.now - TAKEN_BACK,
@@ -196,7 +258,7 @@ class _Run:
         if len(gone) > MOST_TAKEN_BACK:
             return 0
         for post in gone:
-            post.state = PostState.WITHDRAWN
+            post.state, post.publish_at = PostState.WITHDRAWN, None
             post.updated_at = self.now
         return len(gone)
 
@@ -235,5 +297,6 @@ def _words(entry: Entry) -> dict[str, object]:
         "excerpt": entry.excerpt,
         "image_url": entry.image_url,
         "image_alt": entry.image_alt,
+        "enclosures": [asdict(one) for one in entry.enclosures],
         "language": entry.language,
     }

@@ -19,9 +19,10 @@ from newsletter import markup
 from newsletter.errors import N_, FeedError
 from newsletter.plaintext import clean, one_line
 from newsletter.posts import entries
-from newsletter.posts.entries import Parsed
+from newsletter.posts.entries import Enclosure, Parsed
 from newsletter.posts.raw import Raw, build
 
+SMALL_PICTURE = 200  # pixels wide: less is an icon
 _EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)
 _HTML_TYPES = frozenset({"text/html", "application/xhtml+xml"})
 _WEB_PAGE = re.compile(rb"<(?:!doctype\s+html|html)\b", re.IGNORECASE)
@@ -63,9 +64,16 @@ def _parse_xml(body: bytes, url: str, content_type: str, start: bytes) -> Parsed
         title=markup.plain(_text(feed.get("title"))),
         link=_web(_text(feed.get("link")), url),
         language=_text(feed.get("language")),
+        hub=_web(_linked(feed, "hub"), url),
+        topic=_web(_linked(feed, "self"), url),
         base_url=url,
         warnings=warnings,
     )
+
+
+def _linked(feed: Any, relation: str) -> str:
+    found = [link for link in feed.get("links") or [] if link.get("rel") == relation]
+    return _text(found[0].get("href")) if found else ""
 
 
 def _not_a_feed(body: bytes, start: bytes, url: str) -> FeedError:
@@ -99,8 +107,44 @@ def _raw_xml(item: Any, feed: Any, *, atom: bool) -> Raw:
         authors=_names(item, atom=atom) or (_names(feed, atom=True) if atom else []),
         published_at=_moment(item),
         topics=[_text(tag.get("term")) for tag in item.get("tags") or []],
+        pictures=_pictures(item),
+        files=[file for file in _files(item) if not file.type.startswith("image/")],
         language=_text((item.get("title_detail") or {}).get("language")),
     )
+
+
+def _pictures(item: Any) -> list[str]:
+    """Return the addresses of an entry's pictures, the best first."""
+    media = [
+        one
+        for one in item.get("media_content") or []
+        if _text(one.get("medium")) == "image"
+        or _text(one.get("type")).startswith("image/")
+    ]
+    media.sort(key=lambda one: -_whole(one.get("width")))
+    files = [{"url": f.url} for f in _files(item) if f.type.startswith("image/")]
+    cover = item.get("image") or {}
+    covers = [{"url": cover.get("href")}] if isinstance(cover, dict) else []
+    found = [*media, *files, *covers, *(item.get("media_thumbnail") or [])]
+    return [
+        url
+        for one in found
+        if (url := _text(one.get("url")))
+        and not 0 < _whole(one.get("width")) < SMALL_PICTURE
+    ]
+
+
+def _files(item: Any) -> list[Enclosure]:
+    return [
+        Enclosure(
+            url=_text(link.get("href")),
+            type=_text(link.get("type")),
+            length=_whole(link.get("length")),
+            title=_text(link.get("title")),
+        )
+        for link in item.get("links") or []
+        if link.get("rel") == "enclosure"
+    ]
 
 
 def _bodies(item: Any) -> tuple[str, str]:
@@ -167,6 +211,8 @@ def _parse_json(body: bytes, url: str) -> Parsed:
         title=_text(feed.get("title")),
         link=_web(_text(feed.get("home_page_url")), url),
         language=_text(feed.get("language")),
+        hub=_web(_json_hub(feed), url),
+        topic=_web(_text(feed.get("feed_url")), url),
         base_url=url,
         warnings=[],
     )
@@ -186,8 +232,32 @@ def _raw_json(item: dict[str, Any], feed: dict[str, Any]) -> Raw:
         authors=_json_names(item) or _json_names(feed),
         published_at=_json_moment(item),
         topics=[_text(tag) for tag in tags] if isinstance(tags, list) else [],
+        pictures=[_text(item.get("image")), _text(item.get("banner_image"))],
+        files=_json_files(item),
         language=_text(item.get("language")),
     )
+
+
+def _json_hub(feed: dict[str, Any]) -> str:
+    hubs = feed.get("hubs")
+    for hub in hubs if isinstance(hubs, list) else []:
+        if isinstance(hub, dict) and _text(hub.get("type")).lower() == "websub":
+            return _text(hub.get("url"))
+    return ""
+
+
+def _json_files(item: dict[str, Any]) -> list[Enclosure]:
+    files = item.get("attachments")
+    return [
+        Enclosure(
+            url=_text(file.get("url")),
+            type=_text(file.get("mime_type")),
+            length=_whole(file.get("size_in_bytes")),
+            title=_text(file.get("title")),
+        )
+        for file in (files if isinstance(files, list) else [])
+        if isinstance(file, dict)
+    ]
 
 
 def _json_names(source: dict[str, Any]) -> list[str]:
@@ -214,6 +284,8 @@ def _finish(
     title: str,
     link: str,
     language: str,
+    hub: str,
+    topic: str,
     base_url: str,
     warnings: list[str],
 ) -> Parsed:
@@ -224,6 +296,8 @@ def _finish(
         title=one_line(title, entries.MAX_TITLE_CHARACTERS),
         link=link,
         language=clean(language)[:12],
+        hub=hub,
+        topic=topic,
         warnings=warnings,
     )
     for raw in raws:
@@ -250,6 +324,12 @@ def _web(url: str, base: str) -> str:
         return ""
     short = len(whole) <= entries.MAX_URL_CHARACTERS
     return whole if short and markup.is_web(whole) else ""
+
+
+def _whole(value: object) -> int:
+    """Return a number that stands in an attribute; 0 if it is none."""
+    text = _text(value).partition(".")[0].strip()
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 15 else 0
 
 
 def _text(value: object) -> str:

@@ -9,19 +9,26 @@ from urllib.parse import urljoin
 
 from newsletter import markup
 from newsletter.errors import N_
+from newsletter.markup import Image
 from newsletter.plaintext import clean, one_line, squeeze
 from newsletter.posts.entries import (
     MAX_BYLINE_CHARACTERS,
+    MAX_ENCLOSURES,
     MAX_GUID_CHARACTERS,
     MAX_NAME_CHARACTERS,
     MAX_TITLE_CHARACTERS,
     MAX_TOPICS,
     MAX_URL_CHARACTERS,
+    Enclosure,
     Entry,
 )
 
 MADE_UP_TITLE_CHARACTERS = 80
 MAX_AUTHORS = 3
+MAX_FILE_BYTES = 10**12
+_MEDIA_TYPE = re.compile(r"[a-z]+/[a-z0-9][a-z0-9.+-]{0,80}")
+# "kor-300x200.jpg?w=600" is the picture "kor.jpg" in one of its sizes.
+_SIZE = re.compile(r"(?:-\d+x\d+|-scaled)?(\.\w+)(?:\?.*)?$")
 _EMAIL = re.compile(r"[^\s()<>,@]*@[^\s()<>,]*")
 _NO_TOPIC = frozenset({"uncategorized", "uncategorised", "okategoriserade", "allmänt"})
 
@@ -56,6 +63,8 @@ class Raw:
     published_at: datetime | None
     title_is_html: bool = False
     topics: list[str] = field(default_factory=list)
+    pictures: list[str] = field(default_factory=list)  # addresses, the best first
+    files: list[Enclosure] = field(default_factory=list)
     language: str = ""
 
 
@@ -66,10 +75,11 @@ def build(raw: Raw, *, base_url: str, language: str) -> Entry | str:
     html = _without_extras(markup.sanitise(raw.html, link or base_url))
     html, byline = split_signature(html, author)
     excerpt = _excerpt(raw, html, author, link or base_url)
-    image = markup.first_image(html)
-    title = _title(raw, html or excerpt) or (image.alt if image else "")
+    first = markup.first_image(html)
+    title = _title(raw, html or excerpt) or (first.alt if first else "")
     if not title:
         return N_("It has neither a title nor a text.")
+    image = _picture(raw, html, link or base_url)
     return Entry(
         title=title,
         guid=_guid(raw.guid),
@@ -80,8 +90,9 @@ def build(raw: Raw, *, base_url: str, language: str) -> Entry | str:
         byline=byline,
         published_at=raw.published_at,
         topics=_topics(raw.topics),
-        image_url=image.url if image and len(image.url) < MAX_URL_CHARACTERS else "",
-        image_alt=image.alt if image else "",
+        image_url=image.url,
+        image_alt=image.alt,
+        enclosures=_enclosures(raw.files, base_url),
         language=_language(raw.language or language),
     )
 
@@ -100,6 +111,41 @@ def split_signature(html: str, author: str) -> tuple[str, str]:
     if not byline or len(byline) > MAX_BYLINE_CHARACTERS:
         return html, ""
     return html[:start].rstrip() + match["end"].strip(), byline
+
+
+def _picture(raw: Raw, html: str, base_url: str) -> Image:
+    """Return the picture that stands for the post.
+
+    The feed's own choice, with the words that its text has for it. A picture of the
+    text that has words comes before a chosen one that has none.
+    """
+    shown = [one for one in markup.images(html) if len(one.url) < MAX_URL_CHARACTERS]
+    alts = {_picture_name(one.url): one.alt for one in reversed(shown)}
+    chosen = [_absolute(url, base_url) for url in raw.pictures[:10]]
+    chosen = [ours for url in chosen if (ours := markup.own_picture(url, base_url))]
+    for url in chosen:
+        if alt := alts.get(_picture_name(url)):
+            return Image(url, alt)
+    if shown:
+        return shown[0]
+    return Image(chosen[0], "") if chosen else Image("", "")
+
+
+def _picture_name(url: str) -> str:
+    return _SIZE.sub(r"\1", url.partition("://")[2])
+
+
+def _enclosures(files: list[Enclosure], base_url: str) -> tuple[Enclosure, ...]:
+    found: dict[str, Enclosure] = {}
+    for file in files:
+        kind = file.type.strip().lower()
+        kind = kind if _MEDIA_TYPE.fullmatch(kind) else ""
+        url = _absolute(file.url, base_url)
+        if url and len(found) < MAX_ENCLOSURES:
+            size = file.length if 0 < file.length < MAX_FILE_BYTES else 0
+            made = Enclosure(url, kind, size, one_line(file.title, 200))
+            found.setdefault(url, made)
+    return tuple(found.values())
 
 
 def _bare(name: str) -> str:

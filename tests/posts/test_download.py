@@ -31,9 +31,7 @@ def client() -> Client:
 
 
 def fetched(client: Client, url: str, **more: str) -> Download:
-    found = client.get(url, **more)
-    assert found is not None
-    return found
+    return client.get(url, **more)
 
 
 def test_a_feed_comes_with_what_to_ask_with_next_time(
@@ -52,8 +50,8 @@ def test_a_feed_comes_with_what_to_ask_with_next_time(
         '"ett"',
         "Sun, 22 Nov 2026 08:00:00 GMT",
     )
-    assert client.get(server.url(), etag=found.etag) is None
-    assert client.get(server.url(), last_modified=found.last_modified) is None
+    assert client.get(server.url(), etag=found.etag).unchanged
+    assert client.get(server.url(), last_modified=found.last_modified).unchanged
     _path, headers = server.asked[0]
     assert headers["User-Agent"] == "Inkorg (+http://localhost)"
     assert headers["Host"] == f"127.0.0.1:{server.port}"
@@ -194,7 +192,7 @@ def test_refusals_say_why(
 ) -> None:
     server.answers["/feed"] = Answer(b"", status, {"Retry-After": "120"})
     if status == 304:
-        assert client.get(server.url()) is None
+        assert client.get(server.url()).unchanged
         return
     with pytest.raises(FeedError, match=reason) as caught:
         client.get(server.url())

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
+from newsletter import i18n
 from newsletter.config import Settings
 from newsletter.db import Database
 from newsletter.models import Feed, Newsletter, Post
-from newsletter.posts import fetching, sources
+from newsletter.posts import fetching, health, sources
 from newsletter.posts.download import Client
 from newsletter.posts.guard import Guard
 from tests.factories import NOW, make_newsletter
@@ -56,7 +57,7 @@ def test_a_feed_that_is_due_is_fetched_and_then_left_alone_for_a_while(
     assert titles(database) == ["En egen kväll"]
     feed = feed_of(database)
     assert (feed.checked_at, feed.new_at) == (NOW, NOW)
-    assert feed.next_check_at == NOW + fetching.POLL
+    assert feed.next_check_at == NOW + health.POLL
     assert fetching.fetch_due(database, settings, now=NOW + MINUTE, client=client) == []
     assert len(server.asked) == 1
 
@@ -67,7 +68,7 @@ def test_what_has_not_changed_is_not_sent_again(
     server.answers["/feed"] = Answer(etag='"ett"')
     add(database, server.url())
     fetching.fetch_due(database, settings, now=NOW, client=client)
-    later = NOW + fetching.POLL
+    later = NOW + health.POLL
     (outcome,) = fetching.fetch_due(database, settings, now=later, client=client)
     assert (outcome.report, outcome.error) == (None, None)
     assert server.asked[1][1]["If-None-Match"] == '"ett"'
@@ -90,7 +91,8 @@ def test_a_feed_that_fails_waits_longer_each_time_and_says_since_when(
     assert waits[:4] == [5, 10, 20, 40]
     assert waits[-1] == 24 * 60
     assert (feed.failures, feed.failing_since) == (12, NOW)
-    assert feed.error == "Flödets server svarade 500."  # in the newsletter's language
+    swedish = health.reason(i18n.language("sv"), feed)
+    assert (feed.error_status, swedish) == (500, "Flödets server svarade 500.")
     server.answers["/feed"] = Answer()
     fetching.fetch_due(database, settings, now=now, client=client)
     feed = feed_of(database)
@@ -177,7 +179,7 @@ def test_a_file_can_be_a_feed(
     fetching.fetch_due(database, settings, now=NOW)
     assert titles(database) == ["En egen kväll"]
     file.unlink()
-    (outcome,) = fetching.fetch_due(database, settings, now=NOW + fetching.POLL)
+    (outcome,) = fetching.fetch_due(database, settings, now=NOW + health.POLL)
     assert "no feed file" in str(outcome.error)
 
 

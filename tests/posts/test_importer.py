@@ -2,16 +2,27 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from newsletter.db import Database
-from newsletter.models import Author, Feed, Newsletter, Post, PostState
+from newsletter.models import (
+    Author,
+    Feed,
+    Issue,
+    IssuePost,
+    IssueState,
+    Newsletter,
+    Post,
+    PostState,
+)
 from newsletter.posts import authors, editing, identity, sources, topics
 from newsletter.posts.entries import Entry, Parsed
 from newsletter.posts.importer import FLOOD, Report, import_entries
@@ -20,6 +31,7 @@ from tests.factories import NOW, make_newsletter
 
 REAL = (Path(__file__).parent / "feeds" / "innovationslabb.rss").read_bytes()
 DAY = timedelta(days=1)
+COUNTER = count()
 TELLING = "Vi träffades på torget och pratade om allt möjligt som rör stadsdelen. " * 3
 
 
@@ -157,6 +169,53 @@ def test_a_blog_that_moves_with_everything_brings_nothing_new(
     assert (report.new, report.held, len(posts(session))) == (0, 0, 30)
 
 
+MOVES = st.fixed_dictionaries(
+    {
+        "scheme": st.sampled_from(["http", "https"]),
+        "host": st.sampled_from(["blogg.example", "www.blogg.example", "ny.example"]),
+        "path": st.sampled_from(
+            ["/{n}/", "/2026/11/{n}.html", "/?p={n}", "/x/{n}-rubrik"]
+        ),
+        "guid": st.sampled_from(["{link}", "tag:{host},2026:{n}", "{n}-ny", ""]),
+        "edited": st.booleans(),
+        "short": st.booleans(),
+    }
+)
+
+
+@given(st.lists(MOVES, min_size=1, max_size=3))
+@settings(
+    max_examples=10,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+def test_however_a_blog_moves_its_posts_are_known(
+    session: Session, moves: list[dict[str, Any]]
+) -> None:
+    """New scheme, host, permalinks and GUIDs, again and again, and edits on the way."""
+    newsletter = make_newsletter(session, f"blogg-{next(COUNTER)}")
+    feed = sources.add_feed(session, newsletter, "https://blogg.example/feed/")
+    run(session, newsletter, *(entry(n) for n in range(FLOOD + 2)), feed=feed)
+    for step, move in enumerate(moves):
+        moved = []
+        for n in range(FLOOD + 2):
+            link = f"{move['scheme']}://{move['host']}" + move["path"].format(n=n)
+            words = (
+                f"<p>Text {n}, rättad {step}. {TELLING}</p>" if move["edited"] else ""
+            )
+            more = {"html": words} if words else {}
+            if move["short"]:
+                more = {"html": "<p>Läs mer.</p>", "excerpt": "Läs mer."}
+            guid = move["guid"].format(n=n, link=link, host=move["host"])
+            moved.append(entry(n, link=link, guid=guid, **more))
+        report = run(session, newsletter, *moved, feed=feed)
+        assert (report.new, report.held) == (0, 0)
+    held = session.scalar(
+        select(func.count(Post.id)).where(Post.newsletter_id == newsletter.id)
+    )
+    assert held == FLOOD + 2
+
+
 def test_short_posts_that_say_the_same_are_two(
     session: Session, newsletter: Newsletter
 ) -> None:
@@ -255,13 +314,116 @@ def test_without_a_date_a_post_is_from_when_it_was_first_seen(
     assert posts(session)[0].published_at == NOW
 
 
-def test_a_date_ahead_is_no_later_than_now(
-    session: Session, newsletter: Newsletter
+def waiting(session: Session, now: datetime) -> list[str]:
+    """Let the clock tick; return what was published by it."""
+    before = {post.id for post in posts(session) if post.position}
+    editing.publish_due(session, now=now, limit=100)
+    return [
+        post.guid for post in posts(session) if {post.id} - before and post.position
+    ]
+
+
+def test_a_post_dated_ahead_waits_for_its_date(
+    session: Session, newsletter: Newsletter, feed: Feed
 ) -> None:
-    ahead = entry(1, published_at=NOW + 300 * DAY)
-    run(session, newsletter, ahead)
-    assert posts(session)[0].published_at == NOW
-    assert run(session, newsletter, ahead, now=NOW + DAY) == Report(unchanged=1)
+    ahead = entry(1, published_at=NOW + 3 * DAY)
+    report = run(session, newsletter, ahead, entry(2), feed=feed)
+    assert (report.new, report.waiting) == (1, 1)
+    post = posts(session)[1]
+    assert (post.state, post.position) == (PostState.DRAFT, None)
+    again = run(session, newsletter, ahead, entry(2), feed=feed, now=NOW + DAY)
+    assert again == Report(unchanged=2)
+    assert waiting(session, NOW + 2 * DAY) == []
+    assert waiting(session, NOW + 3 * DAY) == ["x:1"]
+    assert (post.state, post.position) == (PostState.PUBLISHED, 2)
+    assert (post.published_at, post.publish_at) == (NOW + 3 * DAY, None)
+
+
+def test_a_clock_that_is_fast_makes_nothing_wait(
+    session: Session, newsletter: Newsletter, feed: Feed
+) -> None:
+    soon = NOW + timedelta(minutes=10)
+    report = run(session, newsletter, entry(1, published_at=soon), feed=feed)
+    assert (report.new, posts(session)[0].published_at) == (1, NOW)
+
+
+def test_a_date_years_ahead_is_a_mistake_for_an_editor(
+    session: Session, newsletter: Newsletter, feed: Feed
+) -> None:
+    run(session, newsletter, entry(1), feed=feed)
+    far = entry(2, published_at=NOW + 900 * DAY)
+    report = run(session, newsletter, far, entry(1), feed=feed)
+    assert (report.held, report.waiting) == (1, 0)
+    editing.publish(session, posts(session)[-1], now=NOW + DAY)
+    assert posts(session)[-1].published_at == NOW
+
+
+def test_a_post_that_is_dated_ahead_before_it_is_sent_waits_and_goes_once(
+    session: Session, newsletter: Newsletter, feed: Feed
+) -> None:
+    run(session, newsletter, entry(1), entry(2), feed=feed)
+    first = posts(session)[0]
+    later = entry(1, published_at=NOW + 2 * DAY)
+    run(session, newsletter, later, entry(2), feed=feed)
+    assert (first.state, first.position) == (PostState.DRAFT, None)
+    # Its cursor is past 1 by now for some readers; 3 is new to all of them.
+    assert waiting(session, NOW + 2 * DAY) == ["x:1"]
+    assert (first.state, first.position) == (PostState.PUBLISHED, 3)
+
+
+@pytest.mark.parametrize("days", [-3, -1, 1])
+def test_a_waiting_post_follows_its_date_until_it_is_withdrawn(
+    session: Session, newsletter: Newsletter, feed: Feed, days: int
+) -> None:
+    run(session, newsletter, entry(1, published_at=NOW + 2 * DAY), entry(2), feed=feed)
+    moved = entry(1, published_at=NOW + days * DAY)
+    run(session, newsletter, moved, entry(2), feed=feed)
+    assert waiting(session, NOW + max(days, 0) * DAY) == ["x:1"]
+    later = entry(3, published_at=NOW + 9 * DAY)
+    run(session, newsletter, later, entry(2), feed=feed, now=NOW + DAY)
+    gone = [entry(4, published_at=NOW + 10 * DAY), entry(2)]
+    report = run(session, newsletter, *gone, feed=feed, now=NOW + DAY)
+    assert report.withdrawn >= 1
+    assert waiting(session, NOW + 9 * DAY) == []
+
+
+def test_what_has_been_sent_keeps_its_place_whatever_its_date(
+    session: Session, newsletter: Newsletter, feed: Feed
+) -> None:
+    run(session, newsletter, entry(1), feed=feed)
+    post = posts(session)[0]
+    issue = Issue(newsletter_id=newsletter.id, state=IssueState.SENT, number=1)
+    issue.posts.append(IssuePost(post_id=post.id, place=1))
+    session.add(issue)
+    session.flush()
+    run(session, newsletter, entry(1, published_at=NOW + 2 * DAY), feed=feed)
+    assert (post.state, post.position) == (PostState.PUBLISHED, 1)
+    assert post.published_at < NOW
+
+
+def test_a_post_that_left_one_feed_and_stands_in_another_is_still_there(
+    session: Session, newsletter: Newsletter, feed: Feed
+) -> None:
+    other = sources.add_feed(session, newsletter, "https://blogg.example/alla/")
+    run(session, newsletter, entry(1), entry(2), entry(3), feed=feed)
+    run(session, newsletter, entry(3), entry(1), feed=feed, now=NOW + DAY)
+    second = posts(session)[1]
+    assert second.state == "withdrawn"
+    run(session, newsletter, entry(3), entry(2), entry(1), feed=other)
+    assert (second.state, second.feed_id) == ("published", other.id)
+    run(session, newsletter, entry(3), entry(1), feed=feed)
+    assert second.state == "published"
+
+
+def test_what_is_pushed_alone_does_not_withdraw_the_rest(
+    session: Session, newsletter: Newsletter, feed: Feed
+) -> None:
+    run(session, newsletter, entry(1), entry(2), entry(3), feed=feed)
+    parsed = Parsed(entries=[entry(3), entry(1)])
+    report = import_entries(
+        session, newsletter, parsed, feed=feed, partial=True, now=NOW
+    )
+    assert report == Report(unchanged=2)
 
 
 def test_the_first_fetch_of_a_new_newsletter_publishes_everything(

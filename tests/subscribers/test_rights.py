@@ -43,7 +43,7 @@ NOT_ABOUT_READERS = {
     *("alembic_version", "newsletter", "feed", "author", "topic", "post_topic", "post"),
     *("issue", "issue_post", "relay_health", "worker", "job", "editor", "membership"),
     *("webauthn", "used_link", "wording", "message", "dkim_key", "relay_budget"),
-    *("destination", "relay_trust"),
+    *("destination", "relay_trust", "feed_push", "author_spelling", "portrait"),
 }
 HANDED_OVER = {
     *("subscriber", "subscription", "subscription_topic", "consent", "delivery"),

@@ -19,6 +19,7 @@ from newsletter.models import (
     RelayHealth,
     Worker,
 )
+from newsletter.posts import health
 
 WORKER_SILENT = timedelta(minutes=2)
 
@@ -45,7 +46,7 @@ def find(
     return [
         *_about_sending(session, words, now),
         *_about_held_posts(session, newsletter, words),
-        *_about_feeds(session, newsletter, words),
+        *_about_feeds(session, newsletter, words, now),
         *(_about_settings(newsletter, words) if may_own else ()),
         *_about_editor(editor, words),
     ]
@@ -112,23 +113,27 @@ def _about_held_posts(
 
 
 def _about_feeds(
-    session: Session, newsletter: Newsletter, words: Language
+    session: Session, newsletter: Newsletter, words: Language, now: datetime
 ) -> Iterator[Matter]:
-    query = select(Feed).where(
-        Feed.newsletter_id == newsletter.id, Feed.failing_since.is_not(None)
-    )
-    for feed in session.scalars(query):
-        if feed.failing_since is not None:
-            yield Matter(
-                words.gettext(
-                    "The feed %(url)s has not answered since %(day)s: %(error)s",
-                    url=feed.url,
-                    day=words.day(feed.failing_since, newsletter.timezone),
-                    error=words.gettext(feed.error),
-                ),
-                url_for("settings.show", slug=newsletter.slug, _anchor="feeds"),
-                words.gettext("Open"),
-            )
+    failing = session.scalars(
+        select(Feed).where(
+            Feed.newsletter_id == newsletter.id,
+            Feed.failing_since.is_not(None),
+            Feed.paused.is_(False),
+        )
+    ).all()
+    latest = health.last_posts(session, failing)
+    for feed in failing:
+        line = health.line(words, feed, newsletter.timezone, latest, now=now)
+        yield Matter(
+            words.gettext(
+                "The feed %(name)s: %(health)s",
+                name=feed.title or feed.url,
+                health=line.text,
+            ),
+            url_for("feeds.index", slug=newsletter.slug, _anchor=f"feed-{feed.id}"),
+            words.gettext("Open"),
+        )
 
 
 def _about_settings(newsletter: Newsletter, words: Language) -> Iterator[Matter]:

@@ -29,14 +29,15 @@ def fetch(newsletter: Newsletter) -> Response:
             current_database(), current_settings(), slug=newsletter.slug, now=utcnow()
         )
     )
-    _tell(outcomes)
+    tell(outcomes)
     return redirect(url_for("posts.index", slug=newsletter.slug))
 
 
-def _tell(outcomes: list[Outcome]) -> None:
+def tell(outcomes: list[Outcome]) -> None:
+    """Say on the next page what the feeds brought, and what went wrong."""
     words = rendering.words()
     if not outcomes:
-        say(N_("The newsletter has no feeds. Add one in its settings."), "warn")
+        say(N_("The newsletter has no feeds. Add one under Feeds."), "warn")
         return
     troubles = [
         f"{outcome.url[:200]}: {words.error(outcome.error)}"
@@ -65,6 +66,7 @@ def _brought(reports: list[Report], words: Language) -> str:
     new = sum(report.new for report in reports)
     changed = sum(report.changed for report in reports)
     held = sum(report.held for report in reports)
+    waiting = sum(report.waiting for report in reports)
     withdrawn = sum(report.withdrawn for report in reports)
     parts = []
     if new:
@@ -79,6 +81,14 @@ def _brought(reports: list[Report], words: Language) -> str:
                 "%(num)s post is held back until you decide.",
                 "%(num)s posts are held back until you decide.",
                 held,
+            )
+        )
+    if waiting:
+        parts.append(
+            words.ngettext(
+                "%(num)s post waits for its date.",
+                "%(num)s posts wait for their dates.",
+                waiting,
             )
         )
     if withdrawn:

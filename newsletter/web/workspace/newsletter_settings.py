@@ -1,4 +1,4 @@
-"""The settings of a newsletter, one page of it; feeds beside them."""
+"""The settings of a newsletter, one page of it."""
 
 import re
 from typing import Any
@@ -8,10 +8,8 @@ from flask import Blueprint, request
 from werkzeug.wrappers import Response
 
 from newsletter import colours, i18n, newsletters, rhythms
-from newsletter.db import db, utcnow
 from newsletter.errors import N_, InkorgError, InvalidInput
 from newsletter.models import Newsletter, Role
-from newsletter.posts import sources
 from newsletter.web import rendering
 from newsletter.web.security import status_of
 from newsletter.web.workspace import timezones
@@ -56,7 +54,7 @@ def save(newsletter: Newsletter) -> Response | tuple[str, int]:
         typed = {name: request.form.get(name, "") for name in LINES}
         return _page(newsletter, typed, error), status_of(error)
     say(N_("The settings are saved."))
-    return _back(newsletter)
+    return flask.redirect(flask.url_for("settings.show", slug=newsletter.slug))
 
 
 @bp.get("/editor/<slug>/settings/accent")
@@ -65,29 +63,6 @@ def accent_sample(newsletter: Newsletter) -> str:
     """Draw a colour as readers would see it, while it is being chosen."""
     chosen = _safe_accent(request.args.get("accent", ""))
     return render("editor/_accent.html", newsletter, accent=colours.accent(chosen))
-
-
-@bp.post("/editor/<slug>/settings/feeds")
-@needs(Role.OWNER)
-def add_feed(newsletter: Newsletter) -> Response:
-    """Add a feed; the clock fetches it within a minute."""
-    try:
-        with writing(newsletter) as (session, here):
-            sources.add_feed(session, here, request.form.get("url", ""))
-        say(N_("The feed is added. Its posts come within a minute or so."))
-    except InkorgError as error:
-        say(error.message, "bad", **error.values)
-    return _back(newsletter, "feeds")
-
-
-@bp.post("/editor/<slug>/settings/feeds/<int:feed_id>/remove")
-@needs(Role.OWNER)
-def remove_feed(newsletter: Newsletter, feed_id: int) -> Response:
-    """Remove a feed; its posts stay."""
-    with writing(newsletter) as (session, here):
-        sources.remove_feed(session, sources.find(session, here, feed_id))
-    say(N_("The feed is removed. The posts it brought stay."))
-    return _back(newsletter, "feeds")
 
 
 def _typed() -> dict[str, Any]:
@@ -139,8 +114,6 @@ def _page(
         all_zones=timezones.names(newsletter.timezone),
         social=_social(newsletter, retyped=retyped),
         accent=colours.accent(_safe_accent(values["accent"])),
-        feeds=sources.feeds(db.session(), newsletter),
-        now=utcnow(),
         field="default_rhythm" if field == "rhythm" else field,
         error=words.error(error) if error else "",
     )
@@ -162,9 +135,3 @@ def _social(newsletter: Newsletter, *, retyped: bool) -> list[dict[str, str]]:
 
 def _safe_accent(text: str) -> str:
     return text if COLOUR.fullmatch(text) else "#8b2e24"
-
-
-def _back(newsletter: Newsletter, anchor: str = "") -> Response:
-    return flask.redirect(
-        flask.url_for("settings.show", slug=newsletter.slug, _anchor=anchor or None)
-    )

@@ -8,7 +8,7 @@ import pytest
 from flask import Flask
 from sqlalchemy.orm import Session
 
-from newsletter import editors
+from newsletter import editors, i18n
 from newsletter.db import Database, utcnow
 from newsletter.models import (
     Delivery,
@@ -172,6 +172,9 @@ def test_the_last_issue_says_how_it_went(
     assert "Kom i retur 2" in text
 
 
+LINE = "Inget inlägg därifrån än. Svarar 404 sedan"
+
+
 def test_what_needs_a_person_stands_there(
     app: Flask, database: Database, labbet: Newsletter
 ) -> None:
@@ -180,7 +183,7 @@ def test_what_needs_a_person_stands_there(
         here = session.get_one(Newsletter, labbet.id)
         here.postal_address = ""
         feed = Feed(newsletter_id=here.id, url="https://blogg.example/f")
-        feed.failing_since, feed.error = now - timedelta(days=2), "404"
+        feed.failing_since, feed.error_status = now - timedelta(days=20), 404
         session.add(feed)
         make_post(session, here, state=PostState.HELD)
         session.add(
@@ -194,7 +197,8 @@ def test_what_needs_a_person_stands_there(
     assert "smtp.example:25 tar inte emot just nu: 451 too fast" in text
     assert "Inget skickas, för ingen process arbetar." in text
     assert "1 inlägg från flödet väntar på ditt ja." in text
-    assert "https://blogg.example/f svarar inte sedan" in text
+    since = i18n.language("sv").day(now - timedelta(days=20), "Europe/Stockholm")
+    assert f"Flödet https://blogg.example/f: {LINE} {since}." in text
     assert "Postadressen saknas." in text
     assert "Du har inget lösenord än" in text
 
@@ -263,7 +267,7 @@ def test_nothing_that_was_stored_runs(
         sent.subject = SCRIPT
         make_post(session, here, title=SCRIPT, excerpt=SCRIPT)
         feed = Feed(newsletter_id=here.id, url=f"https://a.example/{SCRIPT}")
-        feed.failing_since, feed.error = NOW, SCRIPT
+        feed.failing_since, feed.error, feed.title = NOW, SCRIPT, SCRIPT
         session.add(feed)
         reader = make_subscription(session, here, source=SCRIPT)
         reader.subscriber.name = SCRIPT

@@ -1,4 +1,4 @@
-"""The settings of a newsletter, its feeds, its people."""
+"""The settings of a newsletter, its people."""
 
 import re
 from typing import Any
@@ -11,7 +11,7 @@ from sqlalchemy import select
 from newsletter import editors
 from newsletter.db import Database
 from newsletter.mail import mime
-from newsletter.models import Editor, Feed, Membership, Message, Newsletter, Role
+from newsletter.models import Editor, Membership, Message, Newsletter, Role
 from tests.factories import NOW, make_newsletter
 from tests.web.at_work import as_editor, csrf_token
 
@@ -117,33 +117,6 @@ def test_the_colour_is_drawn_while_it_is_chosen(client: FlaskClient) -> None:
     fills = re.findall(r'fill="(#[0-9a-f]{6})"', sample)
     assert "#ffee00" not in fills[2:4], "too light to read on paper: made darker"
     assert client.get(f"{PAGE}accent?accent=<script>").status_code == 200
-
-
-def test_feeds_are_added_and_removed(client: FlaskClient, database: Database) -> None:
-    data = {
-        "url": "https://blogg.example/feed/",
-        "csrf_token": csrf_token(client, PAGE),
-    }
-    assert client.post(f"{PAGE}feeds", data=data).location == f"{PAGE}#feeds"
-    client.post(f"{PAGE}feeds", data=data)  # twice is once
-    with database.reading() as session:
-        feed = session.scalars(select(Feed)).one()
-    assert "https://blogg.example/feed/" in client.get(PAGE).text
-    client.post(f"{PAGE}feeds/{feed.id}/remove", data=data)
-    with database.reading() as session:
-        assert session.scalars(select(Feed)).all() == []
-
-
-@pytest.mark.parametrize(
-    "url", ["/etc/passwd", "file:///etc/passwd", "", "ftp://a.se/f"]
-)
-def test_a_feed_from_the_browser_is_on_the_web(
-    client: FlaskClient, database: Database, url: str
-) -> None:
-    data = {"url": url, "csrf_token": csrf_token(client, PAGE)}
-    client.post(f"{PAGE}feeds", data=data)
-    with database.reading() as session:
-        assert session.scalars(select(Feed)).all() == []
 
 
 def invite(client: FlaskClient, email: str, role: str = "editor") -> int:

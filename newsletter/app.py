@@ -14,6 +14,7 @@ from newsletter.web import (
     look,
     mailbox,
     pages,
+    portraits,
     preferences,
     rights,
     security,
@@ -38,7 +39,7 @@ from newsletter.web.workspace import (
 
 BLUEPRINTS = (
     *(home.bp, look.bp, pages.bp, signup.bp, signup.by_token, leaving.bp),
-    *(preferences.bp, rights.bp, archive.bp, embed.bp, calls.bp),
+    *(preferences.bp, rights.bp, archive.bp, embed.bp, calls.bp, portraits.bp),
     *(overview.bp, account.bp, invitations.bp, subscribers.bp, reader.bp),
     *(newsletter_settings.bp, people.bp),
     feeds.bp,

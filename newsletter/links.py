@@ -16,6 +16,7 @@ from itsdangerous import BadData, SignatureExpired, URLSafeTimedSerializer
 
 from newsletter.config import Settings
 from newsletter.errors import N_, ExpiredLink, InvalidLink
+from newsletter.models import Author
 
 HOUR = 3600
 DAY = 24 * HOUR
@@ -123,6 +124,11 @@ def archive_url(settings: Settings, slug: str) -> str:
 def post_url(settings: Settings, slug: str, post_id: int) -> str:
     """Return our own page of a post that has no address elsewhere."""
     return f"{settings.base_url}/{slug}/posts/{post_id}/"
+
+
+def portrait_url(settings: Settings, author: Author) -> str:
+    """Return the whole address of an author's portrait, or nothing."""
+    return f"{settings.base_url}{author.portrait}" if author.portrait else ""
 
 
 def issue_follow_url(settings: Settings, slug: str, issue_id: int) -> str:

@@ -12,7 +12,7 @@ from newsletter import links
 from newsletter.config import Settings
 from newsletter.db import Base, Database, utcnow
 from newsletter.digests import drafts, publish
-from newsletter.models import Feed, FeedPush, Role, Status
+from newsletter.models import Author, Feed, FeedPush, Portrait, Role, Status
 from newsletter.web import security
 from tests.factories import NOW, make_newsletter, make_post, make_subscription
 from tests.web.at_work import as_editor
@@ -47,6 +47,11 @@ def world(database: Database, settings: Settings) -> dict[str, Any]:
             next_attempt_at=utcnow(),
         )
         session.add(push)
+        key = "0" * 32
+        asa = Author(newsletter_id=labbet.id, name="Åsa Öberg", portrait_key=key)
+        session.add(asa)
+        session.flush()
+        session.add(Portrait(author_id=asa.id, key=key, image=b"JPEG"))
         post = make_post(session, labbet, link="")
         reader = make_subscription(session, labbet, "anna@exempel.example")
         waiting = make_subscription(
@@ -63,6 +68,8 @@ def world(database: Database, settings: Settings) -> dict[str, Any]:
             "author_id": post.author_id,
             "feed_id": feed.id,
             "push": push.token,
+            "key": key,
+            "spelling_id": 1,
             "ping": labbet.ping_token,
             "topic_id": 1,
             "editor_id": 1,

@@ -42,6 +42,7 @@ class Entry:
     language: str
     image_url: str = ""
     image_alt: str = ""
+    portrait: str = ""  # a whole address, of a square JPEG
 
 
 def shown(posts: Sequence[IssuePost]) -> list[IssuePost]:
@@ -253,6 +254,7 @@ def _entry(
         language=post.language or newsletter.language,
         image_url=post.image_url if shows_image else "",
         image_alt=plaintext.squeeze(post.image_alt) if shows_image else "",
+        portrait=links.portrait_url(settings, post.author) if post.author else "",
     )
 
 

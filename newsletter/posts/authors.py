@@ -1,13 +1,17 @@
-"""Authors: who writes, with a byline that an editor corrects once for all posts."""
+"""Authors: who writes, with a byline that an editor corrects once for all posts.
+
+Feeds may write one name in several ways. Once an editor has said so, all of them are
+one author, in what is imported later too.
+"""
 
 from datetime import datetime
 
-from sqlalchemy import exists, select
+from sqlalchemy import exists, select, update
 from sqlalchemy.orm import Session
 
 from newsletter.errors import N_, InvalidInput, NotFound
 from newsletter.markup import is_web
-from newsletter.models import Author, Newsletter, Post
+from newsletter.models import Author, AuthorSpelling, Newsletter, Portrait, Post
 from newsletter.plaintext import one_line, squeeze
 
 MAX_NAME_CHARACTERS = 200
@@ -40,7 +44,6 @@ def correct_author(
     *,
     display_name: str | None = None,
     byline: str | None = None,
-    portrait_url: str | None = None,
 ) -> None:
     """Correct an author for all their posts; what is None stays as it is.
 
@@ -54,14 +57,82 @@ def correct_author(
     if byline is not None:
         author.byline = _checked(byline, MAX_BYLINE_CHARACTERS, "byline")
         author.byline_fixed = True
-    if portrait_url is not None:
-        url = portrait_url.strip()
-        if url and (not is_web(url) or len(url) > MAX_URL_CHARACTERS):
-            raise InvalidInput(
-                N_("An address begins with https://"), field="portrait_url"
-            )
-        author.portrait_url = url
     session.flush()
+
+
+def portrait_address(text: str) -> str:
+    """Return the address of a picture that was typed. Raises InvalidInput."""
+    url = text.strip()
+    if url and (not is_web(url) or len(url) > MAX_URL_CHARACTERS):
+        raise InvalidInput(N_("An address begins with https://"), field="portrait_url")
+    return url
+
+
+def merge(session: Session, author: Author, into: Author) -> int:
+    """Make two authors of a newsletter one; return how many posts moved.
+
+    The name of the one that goes is from now on a spelling of the other's. Raises
+    InvalidInput.
+    """
+    if author.id == into.id or author.newsletter_id != into.newsletter_id:
+        raise InvalidInput(N_("Choose two different authors."), field="author")
+    moved = session.execute(
+        update(Post)
+        .where(Post.author_id == author.id)
+        .values(author_id=into.id)
+        .returning(Post.id)
+    ).all()
+    session.execute(
+        update(AuthorSpelling)
+        .where(AuthorSpelling.author_id == author.id)
+        .values(author_id=into.id)
+    )
+    if not into.byline and not into.byline_fixed:
+        into.byline, into.byline_fixed = author.byline, author.byline_fixed
+    if author.portrait_key and not into.portrait_key:
+        session.execute(
+            update(Portrait)
+            .where(Portrait.author_id == author.id)
+            .values(author_id=into.id)
+        )
+        into.portrait_key, into.portrait_url = author.portrait_key, author.portrait_url
+    spelling = AuthorSpelling(
+        newsletter_id=into.newsletter_id, name=author.name, author_id=into.id
+    )
+    session.delete(author)
+    session.flush()
+    session.add(spelling)
+    session.flush()
+    session.expire_all()  # posts that were read still name the one that is gone
+    return len(moved)
+
+
+def spellings(
+    session: Session, newsletter: Newsletter
+) -> dict[int, list[AuthorSpelling]]:
+    """Return how else the authors' names are written, by the author's id."""
+    found: dict[int, list[AuthorSpelling]] = {}
+    for spelling in session.scalars(
+        select(AuthorSpelling)
+        .where(AuthorSpelling.newsletter_id == newsletter.id)
+        .order_by(AuthorSpelling.name)
+    ):
+        found.setdefault(spelling.author_id, []).append(spelling)
+    return found
+
+
+def split(session: Session, newsletter: Newsletter, spelling_id: int) -> str:
+    """Make a spelling someone of their own again, from the next post on.
+
+    Returns the name. Raises NotFound.
+    """
+    spelling = session.get(AuthorSpelling, spelling_id)
+    if spelling is None or spelling.newsletter_id != newsletter.id:
+        raise NotFound(N_("There is no such author here."))
+    name = spelling.name
+    session.delete(spelling)
+    session.flush()
+    return name
 
 
 def named(session: Session, newsletter: Newsletter, name: str) -> Author | None:
@@ -72,6 +143,15 @@ def named(session: Session, newsletter: Newsletter, name: str) -> Author | None:
     found = session.scalar(
         select(Author).where(Author.newsletter_id == newsletter.id, Author.name == name)
     )
+    if found is None:
+        found = session.scalar(
+            select(Author)
+            .join(AuthorSpelling, AuthorSpelling.author_id == Author.id)
+            .where(
+                AuthorSpelling.newsletter_id == newsletter.id,
+                AuthorSpelling.name == name,
+            )
+        )
     if found is None:
         found = Author(newsletter_id=newsletter.id, name=name, display_name="")
         session.add(found)

@@ -8,7 +8,7 @@ import pytest
 
 from newsletter.errors import FeedError
 from newsletter.posts import entries
-from newsletter.posts.entries import Entry, Parsed
+from newsletter.posts.entries import Enclosure, Entry, Parsed
 from newsletter.posts.parsing import parse
 from newsletter.posts.raw import split_signature
 
@@ -215,6 +215,110 @@ def test_links_are_resolved_against_the_place_of_the_feed_and_of_the_post() -> N
 )
 def test_a_link_that_is_no_web_address_is_left_out(link: str) -> None:
     assert one(f"<title>t</title><link>{link}</link>").link == ""
+
+
+MEDIA = "https://blogg.example"
+
+
+def media(inside: str, html: str = "") -> Entry:
+    """Read an entry in whose feed the Media RSS namespace is known."""
+    frame = FRAME.replace("<rss ", '<rss xmlns:media="http://search.yahoo.com/mrss/" ')
+    feed = frame.format(body(html or "<p>Text</p>") + inside)
+    return parse(feed.encode(), url=f"{MEDIA}/feed/").entries[0]
+
+
+@pytest.mark.parametrize(
+    ("inside", "html", "wanted"),
+    [
+        # The largest, with the words that the text has for the same picture.
+        (
+            f'<media:content url="{MEDIA}/kor-1024x683.jpg" medium="image"'
+            ' width="1024"/>'
+            f'<media:content url="{MEDIA}/annan.jpg" medium="image" width="600"/>',
+            f'<p>T</p><img src="{MEDIA}/liten.png" alt="Annat">'
+            f'<img src="{MEDIA}/kor-300x200.jpg?x=1" alt="Kören på scen">',
+            ("kor-1024x683.jpg", "Kören på scen"),
+        ),
+        # What has words comes before what has none.
+        (
+            f'<media:content url="{MEDIA}/a.jpg" type="image/jpeg"/>',
+            f'<img src="{MEDIA}/b.png" alt="Åsa">',
+            ("b.png", "Åsa"),
+        ),
+        (f'<media:thumbnail url="{MEDIA}/t.jpg"/>', "", ("t.jpg", "")),
+        (f'<media:thumbnail url="{MEDIA}/t.jpg" width="75"/>', "", None),
+        (
+            f'<enclosure url="{MEDIA}/e.png" type="image/png" length="9"/>',
+            "",
+            ("e.png", ""),
+        ),
+        ('<media:content url="https://annat.example/x.jpg" medium="image"/>', "", None),
+        (f'<media:content url="{MEDIA}/film.mp4" medium="video"/>', "", None),
+        ('<media:content url="javascript:x" medium="image" width="1e9"/>', "", None),
+    ],
+)
+def test_the_best_picture_stands_for_the_post(
+    inside: str, html: str, wanted: tuple[str, str] | None
+) -> None:
+    entry = media(inside, html)
+    url, alt = wanted or ("", "")
+    assert (entry.image_url, entry.image_alt) == (f"{MEDIA}/{url}" if url else "", alt)
+
+
+def test_what_comes_with_a_post_is_kept() -> None:
+    entry = media(
+        '<enclosure url="/avsnitt 1.mp3" type="Audio/MPEG" length="12345678"/>'
+        '<enclosure url="/avsnitt 1.mp3" type="audio/mpeg" length="1"/>'
+        '<enclosure url="ftp://a.example/x.mp3" type="audio/mpeg"/>'
+        '<enclosure url="/rapport.pdf" type="<b>" length="många"/>'
+        + "".join(f'<enclosure url="/{n}.pdf"/>' for n in range(9))
+    )
+    assert entry.enclosures[:2] == (
+        Enclosure(f"{MEDIA}/avsnitt%201.mp3", "audio/mpeg", 12345678),
+        Enclosure(f"{MEDIA}/rapport.pdf"),
+    )
+    assert len(entry.enclosures) == entries.MAX_ENCLOSURES
+    feed = {
+        "version": "https://jsonfeed.org/version/1.1",
+        "hubs": [{"type": "rssCloud", "url": "https://n"}, {"type": "WebSub"}],
+        "feed_url": "https://blogg.example/feed.json",
+        "items": [
+            {
+                "id": 1,
+                "title": "t",
+                "image": "/bild.jpg",
+                "attachments": [
+                    None,
+                    {"url": "/a.m4a", "mime_type": "audio/mp4", "title": "Avsnitt"},
+                    {"url": "/b", "size_in_bytes": -1},
+                ],
+            }
+        ],
+    }
+    parsed = parse(json.dumps(feed).encode(), url=f"{MEDIA}/feed/")
+    assert parsed.topic == "https://blogg.example/feed.json"
+    assert parsed.entries[0].image_url == f"{MEDIA}/bild.jpg"
+    assert parsed.entries[0].enclosures == (
+        Enclosure(f"{MEDIA}/a.m4a", "audio/mp4", 0, "Avsnitt"),
+        Enclosure(f"{MEDIA}/b"),
+    )
+    assert entries.load(json.loads(entries.dump(parsed))) == parsed
+
+
+def test_an_entry_may_speak_another_language_than_its_feed() -> None:
+    atom = (
+        '<feed xmlns="http://www.w3.org/2005/Atom" xml:lang="sv-SE"><title>B</title>'
+        '<link rel="hub" href="/hub"/><link rel="self" href="/feed/"/>'
+        "<entry><title>Ett</title></entry>"
+        '<entry xml:lang="en"><title>Two</title></entry>'
+        "</feed>"
+    )
+    parsed = parse(atom.encode(), url=f"{MEDIA}/feed/")
+    assert [entry.language for entry in parsed.entries] == ["sv", "en"]
+    assert (parsed.hub, parsed.topic) == (f"{MEDIA}/hub", f"{MEDIA}/feed/")
+    rss = FRAME.replace("<item>", "<language>no-NO</language><item>")
+    found = parse(rss.format(body("<p>x</p>")).encode())
+    assert found.entries[0].language == "no"
 
 
 def test_the_first_image_with_words_stands_for_the_post() -> None:

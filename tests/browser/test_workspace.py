@@ -43,6 +43,8 @@ PAGES = (
     "/editor/labbet/subscribers/1/erase",
     "/editor/labbet/subscribers/add",
     "/editor/tomt/subscribers/",
+    "/editor/labbet/feeds/",
+    "/editor/labbet/authors/",
     "/editor/labbet/settings/",
     "/editor/labbet/settings/people/",
     "/editor/account/",

@@ -7,7 +7,6 @@ import pytest
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from newsletter import i18n
 from newsletter.errors import FeedError
 from newsletter.models import Post
 from newsletter.posts import importer
@@ -16,12 +15,11 @@ from newsletter.posts.feeds import Reader
 from tests.factories import NOW, make_newsletter
 from tests.posts import builder
 from tests.posts.builder import Built
-from tests.posts.whole_corpus import content_type
+from tests.posts.whole_corpus import FEED_URL, content_type, is_reason
 
 SAMPLE = Path(__file__).parent / "corpus" / "feedparser"
 FILES = sorted(SAMPLE.rglob("*.xml"))
 BUILT = list(builder.feeds())
-FEED_URL = "https://blogg.example/feed/"
 
 
 @pytest.fixture(scope="module")
@@ -35,12 +33,6 @@ def read(reader: Reader, body: bytes, kind: str) -> Parsed | FeedError:
         return reader.read(body, url=FEED_URL, content_type=kind)
     except FeedError as error:
         return error
-
-
-def is_reason(message: str) -> bool:
-    """A whole sentence, and said in Swedish too."""
-    swedish = i18n.language("sv").gettext(message)
-    return message.endswith((".", "%(url)s")) and swedish != message
 
 
 def check_entries(parsed: Parsed) -> None:

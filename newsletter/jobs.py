@@ -19,8 +19,9 @@ from sqlalchemy.orm import Session
 
 from newsletter.config import Settings
 from newsletter.db import Database
-from newsletter.digests import publish
-from newsletter.errors import InkorgError
+from newsletter.digests import drafts, planning, publish, telling
+from newsletter.digests.planning import GRACE as GRACE
+from newsletter.errors import N_, InkorgError
 from newsletter.mail import destinations, keyring
 from newsletter.models import Issue, IssueState, Job, UsedLink
 from newsletter.posts import editing, fetching, websub
@@ -29,7 +30,6 @@ from newsletter.subscribers import gate, preferences, signup
 log = logging.getLogger(__name__)
 
 LEASE = timedelta(minutes=10)
-GRACE = timedelta(hours=6)  # an issue later than this waits for a person
 KEEP_USED_LINKS = timedelta(days=60)  # longer than any signed link lives
 BATCH = 1000
 MAX_BATCHES = 200
@@ -83,7 +83,7 @@ def start_scheduled(database: Database, settings: Settings, now: datetime) -> in
             log.warning("issue held id=%d reason=%s", issue_id, reason)
             with database.transaction() as session:
                 if issue := _still_scheduled(session, issue_id):
-                    publish.hold(session, issue)
+                    _hold(session, settings, issue, reason, now)
     return len(due)
 
 
@@ -93,15 +93,69 @@ def _start(session: Session, settings: Settings, issue_id: int, now: datetime) -
         return
     if now - issue.scheduled_at > GRACE:
         log.warning("issue held id=%d reason=late", issue_id)
-        publish.hold(session, issue)
+        _hold(session, settings, issue, InkorgError(planning.N_LATE), now)
         return
     publish.send(session, settings, issue, now=now)
+
+
+def _hold(
+    session: Session,
+    settings: Settings,
+    issue: Issue,
+    why: InkorgError,
+    now: datetime,
+) -> None:
+    publish.hold(session, issue, why)
+    readers = publish.audience_count(session, issue)
+    occasion = f"held:{issue.id}:{int(now.timestamp())}"
+    telling.tell(session, settings, issue, readers, occasion, now=now)
 
 
 def _still_scheduled(session: Session, issue_id: int) -> Issue | None:
     return session.scalar(
         select(Issue).where(Issue.id == issue_id, Issue.state == IssueState.SCHEDULED)
     )
+
+
+def plan_digests(database: Database, settings: Settings, now: datetime) -> int:
+    """Make the digests that are due, each in a transaction; return how many.
+
+    Also those that somebody gets late, since an earlier one was under way.
+    """
+    with database.reading() as session:
+        follows = planning.needs_following(session)
+    if follows:
+        with database.transaction() as session:
+            planning.follow(session, now=now)
+    with database.reading() as session:
+        due = planning.due(session, now=now)
+        late = publish.postponed(session)
+        beats = planning.needs_beat(session, now=now)
+    made = sum(_plan_one(database, settings, what, now) for what in due)
+    for issue_id in late:
+        with database.transaction() as session:
+            publish.top_up(session, settings, drafts.find(session, issue_id), now=now)
+    if beats:
+        with database.transaction() as session:
+            planning.beat(session, now=now)
+    return made
+
+
+def _plan_one(
+    database: Database, settings: Settings, what: planning.Due, now: datetime
+) -> bool:
+    """Do what is due; what cannot be sent is held, and stops no other."""
+    try:
+        with database.transaction() as session:
+            return planning.run(session, settings, what, now=now) is not None
+    except InkorgError as reason:
+        why = reason
+    except Exception:
+        log.exception("digest failed newsletter=%d", what.newsletter_id)
+        why = InkorgError(N_("It could not be made. The log of the worker says more."))
+    log.warning("digest held newsletter=%d reason=%s", what.newsletter_id, why)
+    with database.transaction() as session:
+        return planning.run(session, settings, what, now=now, why=why) is not None
 
 
 def _finish_issues(database: Database, _settings: Settings, now: datetime) -> list[int]:
@@ -158,11 +212,12 @@ def _in_batches(database: Database, work: Callable[..., int], now: datetime) -> 
 TASKS = (
     Task("finish-issues", timedelta(seconds=2), _finish_issues),
     Task("start-scheduled", timedelta(seconds=5), start_scheduled),
-    # Often, for those that have been pinged.
-    Task("fetch-feeds", timedelta(seconds=5), _fetch_feeds),
-    Task("publish-waiting", timedelta(seconds=15), _publish_waiting),
-    Task("ask-hubs", timedelta(seconds=30), _ask_hubs),
     Task("resume-pauses", timedelta(minutes=1), _resume_pauses),
+    Task("publish-waiting", timedelta(seconds=15), _publish_waiting),
+    Task("plan-digests", timedelta(seconds=10), plan_digests),
+    # Often, for those that have been pinged; last, since it may take its time.
+    Task("fetch-feeds", timedelta(seconds=5), _fetch_feeds),
+    Task("ask-hubs", timedelta(seconds=30), _ask_hubs),
     Task("delete-unconfirmed", timedelta(hours=1), _delete_unconfirmed),
     Task("forget", timedelta(hours=1), _forget),
     Task("renew-keys", timedelta(hours=1), _renew_keys),

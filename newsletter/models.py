@@ -6,6 +6,7 @@
         ├──< subscription >── subscriber           a person's bond to one newsletter
         │        └──< consent >── wording          what they agreed to, append-only
         ├──< dkim_key                              what signs its mail
+        ├──< schedule, occurrence ── issue         when its rhythms fall due
         ├──< issue ──< issue_post >── post         posts chosen to go out together
         │      └──< message ──< delivery           an edition, and one line per reader
         └──< membership >── editor                 who may do what
@@ -113,6 +114,23 @@ class Algorithm(enum.StrEnum):
     ED25519 = "ed25519"
 
 
+class Mode(enum.StrEnum):
+    """How a newsletter's digests go out."""
+
+    AUTOMATIC = "automatic"
+    HELD = "held"  # made by themselves, sent when an editor says so
+    HAND = "hand"
+
+
+class OccurrenceState(enum.StrEnum):
+    """What became of a moment at which a rhythm falls due."""
+
+    WAITING = "waiting"
+    SKIPPED = "skipped"
+    EMPTY = "empty"  # there was nothing to send; `reason` says more
+    ISSUED = "issued"
+
+
 class Role(enum.StrEnum):
     """What an editor may do for a newsletter: owner > editor > viewer."""
 
@@ -175,6 +193,15 @@ class Newsletter(Base):
     # Rhythms as `rhythms.py` writes them, for instance "weekly:mon@08:00".
     rhythms: Mapped[list[str]] = mapped_column(JSON, default=list)
     default_rhythm: Mapped[str] = mapped_column(String(40), default="weekly:mon@08:00")
+    mode: Mapped[Mode] = mapped_column(states(Mode), default=Mode.HAND)
+    at_least: Mapped[int] = mapped_column(default=1)  # posts, else a digest waits
+    at_most: Mapped[int] = mapped_column(default=0)  # shown whole; 0: all of them
+    wait_days: Mapped[int] = mapped_column(default=0)  # for `at_least`; 0: no end
+    quiet_days: Mapped[list[str]] = mapped_column(JSON, default=list)  # "sat", "sun"
+    holidays: Mapped[list[str]] = mapped_column(JSON, default=list)  # "2026-12-24"
+    holiday_country: Mapped[str] = mapped_column(String(2), default="")
+    by_language: Mapped[bool] = mapped_column(default=False)
+    halted_at: Mapped[datetime | None]  # a backup was restored: a person looks first
     record_network: Mapped[bool] = mapped_column(default=True)
     public_archive: Mapped[bool] = mapped_column(default=True)
     hold_unknown: Mapped[bool] = mapped_column(default=False)  # else sent again
@@ -412,6 +439,7 @@ class Subscription(Base):
     __table_args__ = (
         UniqueConstraint("newsletter_id", "subscriber_id"),
         Index("ix_subscription_audience", "newsletter_id", "status", "language"),
+        Index("ix_subscription_rhythm", "newsletter_id", "status", "rhythm", "cursor"),
         Index("ix_subscription_requested", "status", "requested_at"),
         Index("ix_subscription_joined", "newsletter_id", "confirmed_at"),
         Index("ix_subscription_gone", "newsletter_id", "left_at"),
@@ -427,6 +455,8 @@ class Subscription(Base):
     rhythm: Mapped[str] = mapped_column(String(40))
     all_topics: Mapped[bool] = mapped_column(default=True)
     cursor: Mapped[int] = mapped_column(default=0)  # position of the last post sent
+    # Up to here, of a subscription that took another over, the ledger knows more.
+    had_until: Mapped[int] = mapped_column(default=0)
     # 22 random characters each, for ever; neither opens the other's door.
     leave_token: Mapped[str] = mapped_column(String(32), unique=True)
     preferences_token: Mapped[str] = mapped_column(String(32), unique=True)
@@ -548,6 +578,11 @@ class Issue(Base):
     subject: Mapped[str] = mapped_column(String(300), default="")  # empty: made for it
     preview_text: Mapped[str] = mapped_column(String(300), default="")
     opening: Mapped[Words] = mapped_column(default="")  # Markdown
+    # Whose: those of a rhythm, as it fell due, or everybody.
+    rhythm: Mapped[str] = mapped_column(String(40), default="")
+    picked: Mapped[bool] = mapped_column(default=False)  # posts out of their turn
+    held_reason: Mapped[Words] = mapped_column(default="")  # a message id
+    held_values: Mapped[Data] = mapped_column(default=dict)  # what stands in it
     after_position: Mapped[int] = mapped_column(default=0)  # posts in (after, last]
     last_position: Mapped[int] = mapped_column(default=0)
     total: Mapped[int] = mapped_column(default=0)
@@ -584,6 +619,51 @@ class IssuePost(Base):
     post: Mapped[Post] = relationship(lazy="joined")
 
 
+class Schedule(Base):
+    """How far a rhythm of a newsletter has been dealt with; its row is the lock."""
+
+    __tablename__ = "schedule"
+
+    newsletter_id: Mapped[int] = mapped_column(
+        ForeignKey("newsletter.id", ondelete="CASCADE"), primary_key=True
+    )
+    rhythm: Mapped[str] = mapped_column(String(40), primary_key=True)
+    until: Mapped[datetime]
+
+
+class Occurrence(Base):
+    """A moment of a rhythm that is over, or that an editor changed."""
+
+    __tablename__ = "occurrence"
+    __table_args__ = (UniqueConstraint("newsletter_id", "rhythm", "due_at"),)
+
+    id: Mapped[Key]
+    newsletter_id: Mapped[int] = mapped_column(
+        ForeignKey("newsletter.id", ondelete="CASCADE")
+    )
+    rhythm: Mapped[str] = mapped_column(String(40))
+    due_at: Mapped[datetime]  # as the rhythm says
+    at: Mapped[datetime | None]  # where an editor moved it
+    state: Mapped[OccurrenceState] = mapped_column(states(OccurrenceState))
+    reason: Mapped[Words] = mapped_column(default="")  # a message id
+    issue_id: Mapped[int | None] = mapped_column(
+        ForeignKey("issue.id", ondelete="SET NULL"), index=True
+    )
+
+
+class Postponed(Base):
+    """A reader who is to get an issue once an earlier one is settled for them."""
+
+    __tablename__ = "postponed"
+
+    subscription_id: Mapped[int] = mapped_column(
+        ForeignKey("subscription.id", ondelete="CASCADE"), primary_key=True
+    )
+    issue_id: Mapped[int] = mapped_column(
+        ForeignKey("issue.id", ondelete="CASCADE"), index=True
+    )
+
+
 class Message(Base):
     """The words shared by everyone who gets exactly the same mail."""
 
@@ -612,6 +692,19 @@ class Message(Base):
     frozen: Mapped[bytes] = mapped_column(LargeBinary)  # `mime.Frozen`, packed
     size_bytes: Mapped[int] = mapped_column(default=0)
     created_at: Mapped[Created]
+
+
+class MessagePost(Base):
+    """A post that stands in an edition."""
+
+    __tablename__ = "message_post"
+
+    message_id: Mapped[int] = mapped_column(
+        BigInteger, ForeignKey("message.id", ondelete="CASCADE"), primary_key=True
+    )
+    post_id: Mapped[int] = mapped_column(
+        ForeignKey("post.id", ondelete="CASCADE"), primary_key=True, index=True
+    )
 
 
 class Delivery(Base):

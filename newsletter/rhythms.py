@@ -5,10 +5,18 @@ daily@07:00             every day
 weekly:mon@08:00        every week on a day
 monthly:1@08:00         every month on a date
 monthly:first-mon@08:00 every month on its first (… fourth, last) such day
+
+They fall due by the clock on the newsletter's wall. Where summer time leaves an hour
+out, what was due in it comes as much later (02:30 is 03:30 that night); where an hour
+comes twice, it is due the first time.
 """
 
+import calendar
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from zoneinfo import ZoneInfo
 
 from newsletter.errors import N_, InvalidInput
 from newsletter.i18n import Language
@@ -95,6 +103,51 @@ def describe(text: str, words: Language) -> str:
         ordinal=words.gettext(ORDINALS[rhythm.ordinal]),
         day=words.gettext(DAY_NAMES[rhythm.day]),
     )
+
+
+def occurrences(
+    text: str, timezone: str, *, after: datetime, until: datetime
+) -> Iterator[datetime]:
+    """Yield the moments, in UTC, at which a rhythm falls due: after < moment <= until.
+
+    `each` has none: it follows the posts.
+    """
+    rhythm = parse(text)
+    if rhythm.kind == "each" or until <= after:
+        return
+    zone = ZoneInfo(timezone)
+    at = time(rhythm.hour, rhythm.minute)
+    day = after.astimezone(zone).date() - timedelta(days=1)
+    last = until.astimezone(zone).date() + timedelta(days=1)
+    previous = after
+    while day <= last:
+        if _falls_on(rhythm, day):
+            moment = datetime.combine(day, at, zone).astimezone(UTC)
+            # Where a whole day is left out, two fall on one moment.
+            if previous < moment <= until:
+                yield moment
+                previous = moment
+        day += timedelta(days=1)
+
+
+def next_after(text: str, timezone: str, moment: datetime) -> datetime | None:
+    """Return when a rhythm next falls due; None for `each`."""
+    until = moment + timedelta(days=70)  # longer than any two months
+    return next(occurrences(text, timezone, after=moment, until=until), None)
+
+
+def _falls_on(rhythm: Rhythm, day: date) -> bool:
+    if rhythm.kind == "daily":
+        return True
+    if rhythm.date:
+        return day.day == rhythm.date
+    if DAYS[day.weekday()] != rhythm.day:
+        return False
+    if rhythm.kind == "weekly":
+        return True
+    if rhythm.ordinal == "last":
+        return day.day + 7 > calendar.monthrange(day.year, day.month)[1]
+    return (day.day - 1) // 7 == list(ORDINALS).index(rhythm.ordinal)
 
 
 def slower(offered: list[str], than: str) -> list[str]:

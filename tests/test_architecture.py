@@ -19,7 +19,8 @@ LAYERS = """
     digests
     subscribers posts editors
     mail newsletters mailbox
-    templating rhythms
+    templating quiet
+    rhythms
     i18n links markup colours
     plaintext
     models migrate
@@ -48,6 +49,7 @@ DOORWAYS = {
     "email_validator": {"subscribers.addresses"},
     "feedparser": {"posts.parsing"},
     "granian": {"serving", "cli.operations"},
+    "holidays": {"quiet"},
     "itsdangerous": {"links"},
     "markdown_it": {"markup"},
     "mrml": {"templating"},

@@ -1,7 +1,9 @@
 """Drafts: which posts the next issue carries, and what an editor changes about it.
 
-A post goes out once. The next draft begins where the last issue that went out ended
-(`last_position`), and leaves out what an issue of picked posts took ahead of its turn.
+An issue's own posts begin where the last one ended (`last_position`): for a draft by
+hand, the last of all; for a rhythm, the last that its readers or everybody got. They
+leave out what an issue of picked posts took ahead of its turn. Who has had which of
+them, and what somebody lacks from before, is `editions.py`'s.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,6 +13,7 @@ from sqlalchemy import ColumnElement, Select, and_, exists, func, select
 from sqlalchemy.orm import Session
 
 from newsletter import plaintext
+from newsletter.digests import editions, occurrences
 from newsletter.errors import N_, Conflict, InvalidInput, NotFound
 from newsletter.models import (
     Issue,
@@ -19,10 +22,13 @@ from newsletter.models import (
     Newsletter,
     Post,
     PostState,
+    Status,
+    Subscription,
 )
+from newsletter.subscribers import starting
 
 MOST_POSTS = 500
-FIRST_ISSUE_POSTS = 30  # a blog's whole past is not news
+FIRST_ISSUE_POSTS = starting.RECENT_POSTS
 SUBJECT_CHARACTERS = 200
 PREVIEW_CHARACTERS = 200
 OPENING_CHARACTERS = 10_000
@@ -59,19 +65,19 @@ def draft(
     Newest first. Raises NothingNew, NotFound or InvalidInput.
     """
     last = last_gone_out(session, newsletter)
-    after = last.last_position if last else 0
+    first = 0 if post_ids else editions.first_position(session, newsletter)
+    after = last.last_position if last else first
     if post_ids:
         posts = _picked(session, newsletter, post_ids)
     else:
         posts = _new_posts(session, newsletter, after, limit=MOST_POSTS)
         if not posts:
             raise _nothing_new(last)
-        if last is None:
-            posts = posts[:FIRST_ISSUE_POSTS]
     issue = Issue(
         newsletter_id=newsletter.id,
         newsletter=newsletter,
         state=IssueState.DRAFT,
+        picked=bool(post_ids),
         after_position=after,
         created_by=created_by,
         created_at=now,
@@ -82,6 +88,50 @@ def draft(
     issue.last_position = _reach(session, issue, picked=bool(post_ids))
     session.flush()
     return issue
+
+
+def of_rhythm(
+    session: Session, newsletter: Newsletter, rhythm: str, *, now: datetime
+) -> Issue | None:
+    """Return the issue that a rhythm's readers would get now; None without posts.
+
+    It is not stored. Where nothing is new, but somebody lacks something (a delivery
+    bounced), it holds that.
+    """
+    lowest = session.scalar(
+        select(func.min(Subscription.cursor)).where(
+            editions.readers_of(newsletter, rhythm),
+            Subscription.status == Status.ACTIVE,
+        )
+    )
+    if lowest is None:
+        return None
+    lowest = max(lowest, editions.first_position(session, newsletter))
+    after = max(lowest, starting.starting_position(session, newsletter, rhythm))
+    posts = _new_posts(session, newsletter, after, limit=MOST_POSTS, rhythm=rhythm)
+    if not posts:
+        after = lowest
+        query = _published(newsletter.id).where(Post.position > after)
+        posts = list(session.scalars(query.limit(MOST_POSTS)))
+    issue = Issue(
+        newsletter_id=newsletter.id,
+        newsletter=newsletter,
+        state=IssueState.DRAFT,
+        rhythm=rhythm,
+        picked=False,
+        subject="",
+        preview_text="",
+        opening="",
+        total=0,
+        after_position=after,
+        created_at=now,
+        posts=[
+            IssuePost(post=post, post_id=post.id, place=n, hidden=False)
+            for n, post in enumerate(posts, 1)
+        ],
+    )
+    issue.last_position = _reach(session, issue, picked=False)
+    return issue if posts else None
 
 
 def edit(
@@ -139,6 +189,7 @@ def add_posts(session: Session, issue: Issue, post_ids: Sequence[int]) -> None:
 def discard(session: Session, issue: Issue) -> None:
     """Throw a draft away; its posts are new again. Raises Conflict."""
     _hold_still(session, issue)
+    occurrences.skip_issue(session, issue)
     session.delete(issue)
     session.flush()
 
@@ -163,7 +214,8 @@ def carried_meanwhile(session: Session, issue: Issue) -> list[tuple[Post, int]]:
         .join(Issue, Issue.id == IssuePost.issue_id)
         .where(Post.id.in_(mine), IssuePost.hidden.is_(False))
         .where(Issue.id != issue.id, Issue.state.in_(GONE_OUT))
-        .where(Issue.started_at > issue.created_at)
+        # What only some rhythms had is new to the others; the ledger knows whom.
+        .where(Issue.started_at > issue.created_at, Issue.rhythm == issue.rhythm)
         .order_by(Post.id)
     )
     return [(post, number or 0) for post, number in rows]
@@ -227,11 +279,15 @@ def _picked(
 
 
 def _new_posts(
-    session: Session, newsletter: Newsletter, after: int, *, limit: int
+    session: Session,
+    newsletter: Newsletter,
+    after: int,
+    *,
+    limit: int,
+    rhythm: str | None = None,
 ) -> list[Post]:
-    query = _published(newsletter.id).where(
-        Post.position > after, ~_already_carried(newsletter.id)
-    )
+    carried = _already_carried(newsletter.id, rhythm)
+    query = _published(newsletter.id).where(Post.position > after, ~carried)
     return list(session.scalars(query.limit(limit)))
 
 
@@ -249,15 +305,19 @@ def _gone_out(newsletter_id: int) -> Select[Issue]:
     )
 
 
-def _already_carried(newsletter_id: int) -> ColumnElement[bool]:
-    return exists().where(
-        and_(
-            IssuePost.post_id == Post.id,
-            Issue.id == IssuePost.issue_id,
-            Issue.newsletter_id == newsletter_id,
-            Issue.state.in_(GONE_OUT),
-        )
+def _already_carried(
+    newsletter_id: int, rhythm: str | None = None
+) -> ColumnElement[bool]:
+    """Tell whether a post has gone out: at all, or to all readers of a rhythm."""
+    carried = and_(
+        IssuePost.post_id == Post.id,
+        Issue.id == IssuePost.issue_id,
+        Issue.newsletter_id == newsletter_id,
+        Issue.state.in_(GONE_OUT),
     )
+    if rhythm is not None:
+        carried = and_(carried, Issue.rhythm.in_(("", rhythm)))
+    return exists().where(carried)
 
 
 def _reach(session: Session, issue: Issue, *, picked: bool) -> int:

@@ -1,35 +1,62 @@
 """Editions: which readers of an issue get exactly the same words. No state changes.
 
-Readers differ in language, in the topics they chose and in what they have been sent
-already (their cursor). Each difference that changes the words makes an edition of its
-own; readers for whom nothing remains get no mail.
+What a reader gets of an issue is decided by
+
+- the rhythm they have (an issue of a rhythm goes to its readers, one by hand to all),
+- their cursor: posts up to it they have been sent. What they lack from before the
+  issue's own posts is caught up on, behind those,
+- the topics and, where the newsletter sends each their own, the language they chose,
+- the ledger, for what has come out of its turn (picked by an editor, published anew
+  after it was withdrawn, or sent to a subscription that became part of theirs).
+
+Each difference that changes the words makes an edition; readers for whom nothing
+remains get no mail. Whoever has an earlier digest under way waits for it.
+
+Everyone is looked at in one statement, which groups them by these differences. Another
+writes the ledger from the same groups, so that a million readers cost two passes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import (
+    CTE,
     BigInteger,
     ColumnElement,
     Select,
+    String,
     Subquery,
     and_,
     case,
     cast,
+    column,
+    distinct,
     exists,
     func,
     literal,
     or_,
     select,
+    values,
 )
 from sqlalchemy.orm import Session
 
-from newsletter import i18n
+from newsletter import i18n, rhythms
 from newsletter.digests.compose import shown
+from newsletter.mail import ledger
 from newsletter.models import (
+    Delivery,
+    DeliveryState,
     Issue,
     IssuePost,
+    Message,
+    MessagePost,
+    MessageState,
     Newsletter,
+    Post,
+    Postponed,
+    PostState,
     PostTopic,
     Status,
     Subscriber,
@@ -37,9 +64,13 @@ from newsletter.models import (
     SubscriptionTopic,
     Suppression,
 )
+from newsletter.subscribers import choices, starting
 
-ALL_TOPICS = -1
-MOST_TOPICS = 60  # bits of a number both databases can add up
+BITS = 60  # of a number that both databases can add up
+REACH = 500  # posts: a digest reaches no further back
+AT_ONCE = 1_500  # groups in one statement
+GONE_OUT = starting.GONE_OUT
+REACHED = (DeliveryState.SENT, DeliveryState.COMPLAINED)
 
 
 @dataclass(slots=True)
@@ -48,47 +79,98 @@ class Edition:
 
     language: str
     posts: list[IssuePost]
-    name: str = ""  # its language, if it holds every post; else with a number
+    name: str = ""  # its language, if it holds the whole issue; else with a number
     readers: int = 0
     groups: list["Group"] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Readers who cannot be told apart: what they read, chose and have been sent."""
+    """Readers who cannot be told apart."""
 
-    stored_language: str
-    chosen: int  # bits of topics, or ALL_TOPICS
-    seen: int  # how many of the issue's new posts their cursor has passed
+    language: str  # as stored
+    seen: int  # how many of the posts in their order their cursor has passed
+    chosen: tuple[int, ...]  # bits of topics; ALL of them set where all are chosen
+    had: tuple[int, ...]  # bits of posts that came out of their turn
     readers: int
 
+    @property
+    def key(self) -> tuple[str | int, ...]:
+        """Return what the database tells this group by."""
+        return (self.language, self.seen, *self.chosen, *self.had)
 
-@dataclass(frozen=True, slots=True)
-class _Plan:
+
+@dataclass(slots=True)
+class Plan:
     """What of an issue decides who gets which of its posts."""
 
-    newsletter_id: int
-    posts: list[IssuePost]
-    positions: list[int]  # of the posts that are new, ascending
-    bits: dict[int, int]  # topic id: its bit
-    masks: dict[int, int]  # post id: the bits of its topics
+    issue: Issue
+    newsletter: Newsletter
+    own: list[IssuePost]  # what the issue is about
+    late: list[IssuePost]  # what some readers lack from before
+    positions: list[int]  # of all that a cursor decides, ascending
+    topics: list[int]  # ids; those that are a bit
+    topics_of: dict[int, set[int]]  # by post id
+    again: set[int]  # ids of posts that an editor sends once more, to everyone
+    checked: list[int]  # ids of posts that the ledger is asked about
+    waits_for: list[int]  # messages under way: their readers wait
+    offered: list[str]  # rhythms
+    only_postponed: bool = False
+    groups: list[Group] = field(default_factory=list)
 
     def wanted(self, group: Group) -> list[IssuePost]:
         """Return the posts that a group of readers is to get."""
+        passed = set(self.positions[: group.seen])
+        had = {post_id for post_id, bit in _bits_of(self.checked, group.had) if bit}
+        language = spoken(group.language, self.newsletter)
         return [
             entry
-            for entry in self.posts
-            if self._suits(entry.post_id, group.chosen)
-            and self._unseen(entry.post.position or 0, group.seen)
+            for entry in (*self.own, *self.late)
+            if self._suits(entry.post, group, language)
+            and (
+                entry.post.id in self.again
+                or (entry.post.position not in passed and entry.post.id not in had)
+            )
         ]
 
-    def _suits(self, post_id: int, chosen: int) -> bool:
-        mask = self.masks.get(post_id, 0)
-        return chosen == ALL_TOPICS or not mask or bool(mask & chosen)
+    def whole(self, language: str) -> list[IssuePost]:
+        """Return what the issue holds for someone who takes all of it."""
+        return [e for e in self.own if self._in_language(e.post, language)]
 
-    def _unseen(self, position: int, seen: int) -> bool:
-        # A post picked by hand from earlier issues goes to everyone: that is asked for.
-        return position not in self.positions[:seen]
+    def is_too_small(self, posts: Sequence[IssuePost]) -> bool:
+        """Tell whether so few posts wait for more to come."""
+        newsletter, issue = self.newsletter, self.issue
+        if not issue.rhythm or rhythms.parse(issue.rhythm).kind == "each":
+            return False
+        if len(posts) >= newsletter.at_least:
+            return False
+        patience = timedelta(days=newsletter.wait_days)
+        since = min(waiting_since(entry.post) for entry in posts)
+        return not patience or issue.created_at - since < patience
+
+    def _suits(self, post: Post, group: Group, language: str) -> bool:
+        if not self._in_language(post, language):
+            return False
+        about = self.topics_of.get(post.id)
+        if not about or group.chosen[:1] == (ALL,):
+            return True
+        chosen = {topic for topic, bit in _bits_of(self.topics, group.chosen) if bit}
+        return bool(about & chosen)
+
+    def _in_language(self, post: Post, language: str) -> bool:
+        if not self.newsletter.by_language:
+            return True
+        written = post.language.partition("-")[0].lower()
+        offered = choices.offered_languages(self.newsletter)
+        return written not in offered or written == language
+
+
+ALL = -1
+
+
+def waiting_since(post: Post) -> datetime:
+    """Return when a post could first be sent."""
+    return max(post.published_at, post.created_at)
 
 
 def audience_count(session: Session, issue: Issue) -> int:
@@ -102,117 +184,157 @@ def editions(session: Session, issue: Issue) -> list[Edition]:
     The one with every post in the newsletter's own language is always there, for the
     archive, even when no reader gets it.
     """
-    plan = _plan(session, issue)
+    return sort(session, plan(session, issue))
+
+
+def plan(session: Session, issue: Issue, *, only_postponed: bool = False) -> Plan:
+    """Gather what decides who gets which posts of an issue, stored or not.
+
+    `only_postponed` looks at those who had to wait for an earlier issue.
+    """
     newsletter = issue.newsletter
-    whole = Edition(_spoken(newsletter.language, newsletter), plan.posts)
-    found = {(whole.language, _ids(plan.posts)): whole}
-    for row in session.execute(_grouped(plan)):
-        group = Group(*row)
+    offered = choices.offered_rhythms(newsletter)
+    own = shown(issue.posts)
+    late = [] if issue.picked else _late(session, issue, offered)
+    posts = [entry.post for entry in (*own, *late)]
+    rows = session.execute(
+        select(PostTopic.post_id, PostTopic.topic_id)
+        .where(PostTopic.post_id.in_([post.id for post in posts]))
+        .order_by(PostTopic.topic_id)
+    )
+    topics_of: dict[int, set[int]] = {}
+    for post_id, topic_id in rows:
+        topics_of.setdefault(post_id, set()).add(topic_id)
+    again = {e.post.id for e in own if (e.post.position or 0) <= issue.after_position}
+    by_turn = [post for post in posts if post.id not in again]
+    return Plan(
+        issue=issue,
+        newsletter=newsletter,
+        own=own,
+        late=late,
+        positions=sorted(post.position for post in by_turn if post.position),
+        topics=sorted(set().union(*topics_of.values())),
+        topics_of=topics_of,
+        again=again,
+        checked=_out_of_turn(session, newsletter, by_turn),
+        waits_for=under_way(session, newsletter, issue),
+        offered=offered,
+        only_postponed=only_postponed,
+    )
+
+
+def sort(session: Session, plan: Plan) -> list[Edition]:
+    """Look at every reader once, and return the editions, the largest first."""
+    home = spoken(plan.newsletter.language, plan.newsletter)
+    first = Edition(home, plan.whole(home) or plan.own)
+    found = {(home, _ids(first.posts)): first}
+    plan.groups = list(_grouped(session, plan))
+    for group in plan.groups:
         posts = plan.wanted(group)
-        if not posts:
+        if not posts or plan.is_too_small(posts):
             continue
-        language = _spoken(group.stored_language, newsletter)
+        language = spoken(group.language, plan.newsletter)
         edition = found.setdefault((language, _ids(posts)), Edition(language, posts))
         edition.readers += group.readers
         edition.groups.append(group)
-    return _named(list(found.values()), len(plan.posts))
+    return _named(list(found.values()), plan)
 
 
-def audience(session: Session, issue: Issue, edition: Edition) -> Select[int, str]:
+def audience(session: Session, issue: Issue, edition: Edition) -> Select[Any, Any]:
     """Return the query of an edition's readers: subscription id and address."""
-    readers = _readers(_plan(session, issue))
+    wanted = plan(session, issue)
+    readers = _readers(wanted)
+    names = [c for c in readers.c if c.name not in {"subscription_id", "address"}]
     groups = [
-        and_(
-            readers.c.language == group.stored_language,
-            readers.c.chosen == group.chosen,
-            readers.c.seen == group.seen,
-        )
+        and_(*(c == value for c, value in zip(names, group.key, strict=True)))
         for group in edition.groups
     ]
     return select(readers.c.subscription_id, readers.c.address).where(or_(*groups))
 
 
-def _named(found: list[Edition], all_posts: int) -> list[Edition]:
-    found.sort(key=lambda edition: -edition.readers)
-    for number, edition in enumerate(found, 1):
-        whole = len(edition.posts) == all_posts
-        edition.name = edition.language if whole else f"{edition.language}/{number}"
-    return found
+def addressed(
+    plan: Plan, numbers: Sequence[tuple[Group, int]]
+) -> Iterator[Select[Any, Any, Any]]:
+    """Yield queries of readers, each with the number their group was given.
 
-
-def _grouped(plan: _Plan) -> Select[str, int, int, int]:
+    Columns: number, subscription_id, address. More than one only where there are
+    very many groups.
+    """
     readers = _readers(plan)
-    columns = (readers.c.language, readers.c.chosen, readers.c.seen)
-    return select(*columns, func.count()).group_by(*columns).order_by(*columns)
+    names = [c for c in readers.c if c.name not in {"subscription_id", "address"}]
+    for start in range(0, len(numbers), AT_ONCE):
+        some = numbers[start : start + AT_ONCE]
+        listed = _listed(names, some)
+        same = [c == listed.c[c.name] for c in names]
+        yield select(
+            listed.c.number, readers.c.subscription_id, readers.c.address
+        ).join_from(readers, listed, and_(*same))
 
 
-def _readers(plan: _Plan) -> Subquery:
-    """Return everyone who may get mail, with what tells them apart."""
-    query = select(
-        Subscription.id.label("subscription_id"),
-        Subscriber.email.label("address"),
-        Subscription.language.label("language"),
-        _chosen(plan).label("chosen"),
-        _seen(plan).label("seen"),
-    ).join(Subscriber, Subscriber.id == Subscription.subscriber_id)
-    return query.where(
-        Subscription.newsletter_id == plan.newsletter_id,
-        Subscription.status == Status.ACTIVE,
-        ~exists().where(
-            Suppression.address_hash == Subscriber.address_hash,
+def readers_of(newsletter: Newsletter, rhythm: str) -> ColumnElement[bool]:
+    """Say whose subscriptions have a rhythm, given or by default; "" is everyone's."""
+    own = Subscription.newsletter_id == newsletter.id
+    if not rhythm:
+        return own
+    if rhythm != newsletter.default_rhythm:
+        return and_(own, Subscription.rhythm == rhythm)
+    others = [name for name in choices.offered_rhythms(newsletter) if name != rhythm]
+    return and_(own, Subscription.rhythm.not_in(others)) if others else own
+
+
+def under_way(session: Session, newsletter: Newsletter, but: Issue) -> list[int]:
+    """Return the messages whose readers may still get them: ids."""
+    query = (
+        select(Message.id)
+        .join(Issue, Issue.id == Message.issue_id)
+        .where(
+            Issue.newsletter_id == newsletter.id,
+            Issue.started_at.is_not(None),
+            Issue.finished_at.is_(None),
+        )
+    )
+    if but.id is not None:
+        query = query.where(Issue.id != but.id)
+    return list(session.scalars(query.order_by(Message.id)))
+
+
+def waiting(message_ids: Sequence[int]) -> Select[Any]:
+    """Select the subscriptions that have a delivery under way in these messages.
+
+    Of a cancelled message only what is being handed over just now still counts.
+    """
+    return (
+        select(Delivery.subscription_id)
+        .join(Message, Message.id == Delivery.message_id)
+        .where(
+            Delivery.message_id.in_(message_ids),
+            Delivery.subscription_id.is_not(None),
+            Delivery.state.in_(ledger.UNSETTLED),
             or_(
-                Suppression.newsletter_id.is_(None),
-                Suppression.newsletter_id == plan.newsletter_id,
+                Message.state != MessageState.CANCELLED,
+                Delivery.state == DeliveryState.CLAIMED,
             ),
-        ),
-    ).subquery("readers")
-
-
-def _chosen(plan: _Plan) -> ColumnElement[int]:
-    """Return a reader's topics as bits; only those the issue is about count."""
-    if not plan.bits:
-        return literal(ALL_TOPICS, BigInteger)
-    bits = case(plan.bits, value=SubscriptionTopic.topic_id, else_=0)
-    total = (
-        select(func.coalesce(func.sum(bits), 0))
-        .where(SubscriptionTopic.subscription_id == Subscription.id)
-        .scalar_subquery()
+        )
+        .distinct()
     )
-    return cast(case((Subscription.all_topics, ALL_TOPICS), else_=total), BigInteger)
 
 
-def _seen(plan: _Plan) -> ColumnElement[int]:
-    """Return how many of the issue's new posts a reader's cursor has passed."""
-    steps = [
-        (Subscription.cursor < position, passed)
-        for passed, position in enumerate(plan.positions)
-    ]
-    if not steps:
-        return literal(0, BigInteger)
-    return case(*steps, else_=len(steps))
-
-
-def _plan(session: Session, issue: Issue) -> _Plan:
-    posts = shown(issue.posts)
-    rows = session.execute(
-        select(PostTopic.post_id, PostTopic.topic_id)
-        .where(PostTopic.post_id.in_([entry.post_id for entry in posts]))
-        .order_by(PostTopic.topic_id)
-    ).all()
-    topics = list(dict.fromkeys(topic_id for _, topic_id in rows))[:MOST_TOPICS]
-    bits = {topic_id: 1 << place for place, topic_id in enumerate(topics)}
-    masks: dict[int, int] = {}
-    for post_id, topic_id in rows:
-        masks[post_id] = masks.get(post_id, 0) | bits.get(topic_id, 0)
-    positions = sorted(
-        entry.post.position
-        for entry in posts
-        if entry.post.position and entry.post.position > issue.after_position
+def somebody_lacks(
+    session: Session, newsletter: Newsletter, rhythm: str, newest: int
+) -> bool:
+    """Tell whether a reader who may get mail now has a cursor before a post."""
+    probe = Issue(newsletter=newsletter, rhythm=rhythm)
+    query = (
+        select(Subscription.id)
+        .join(Subscriber, Subscriber.id == Subscription.subscriber_id)
+        .where(*_may_get_mail(newsletter, rhythm), Subscription.cursor < newest)
     )
-    return _Plan(issue.newsletter_id, posts, positions, bits, masks)
+    if message_ids := under_way(session, newsletter, probe):
+        query = query.where(Subscription.id.not_in(waiting(message_ids)))
+    return session.scalar(query.limit(1)) is not None
 
 
-def _spoken(stored: str, newsletter: Newsletter) -> str:
+def spoken(stored: str, newsletter: Newsletter) -> str:
     """Return the language a reader gets: theirs if we have it, or the newsletter's."""
     offered = i18n.available()
     if stored in offered:
@@ -220,5 +342,236 @@ def _spoken(stored: str, newsletter: Newsletter) -> str:
     return newsletter.language if newsletter.language in offered else i18n.SOURCE
 
 
+def _late(session: Session, issue: Issue, offered: Sequence[str]) -> list[IssuePost]:
+    """Return the posts before the issue's end that it leaves out and some may lack."""
+    newsletter = issue.newsletter
+    lowest = session.scalar(_lowest(newsletter, issue.rhythm, offered))
+    if lowest is None or lowest >= issue.last_position:
+        return []
+    left_out = (
+        select(IssuePost.post_id)
+        .join(Issue)
+        .where(
+            Issue.newsletter_id == newsletter.id,
+            Issue.rhythm.in_(("", issue.rhythm)),
+            Issue.state.in_(GONE_OUT),
+            IssuePost.hidden.is_(True),
+        )
+    )
+    query = (
+        select(Post)
+        .where(
+            Post.newsletter_id == newsletter.id,
+            Post.state == PostState.PUBLISHED,
+            Post.position > max(lowest, first_position(session, newsletter)),
+            Post.position <= issue.last_position,
+            Post.id.not_in([entry.post.id for entry in issue.posts]),
+            Post.id.not_in(left_out),
+        )
+        .order_by(Post.position.desc())
+        .limit(REACH)
+    )
+    place = len(issue.posts)
+    return [
+        IssuePost(post_id=post.id, post=post, place=place + n, hidden=False)
+        for n, post in enumerate(session.scalars(query), 1)
+    ]
+
+
+def first_position(session: Session, newsletter: Newsletter) -> int:
+    """Return where the first issue begins; 0 once one has gone out.
+
+    A blog's whole past is not news: the first one holds the recent posts.
+    """
+    gone = select(Issue.id).where(
+        Issue.newsletter_id == newsletter.id, Issue.state.in_(GONE_OUT)
+    )
+    if session.scalar(gone.limit(1)) is not None:
+        return 0
+    return starting.recent_position(session, newsletter.id)
+
+
+def _lowest(
+    newsletter: Newsletter, rhythm: str, offered: Sequence[str]
+) -> Select[int | None]:
+    return select(func.min(Subscription.cursor)).where(
+        readers_of(newsletter, rhythm), Subscription.status == Status.ACTIVE
+    )
+
+
+def _out_of_turn(
+    session: Session, newsletter: Newsletter, posts: Sequence[Post]
+) -> list[int]:
+    """Return the posts about which a cursor does not tell everything: ids."""
+    ids = [post.id for post in posts]
+    ahead = (
+        select(MessagePost.post_id)
+        .join(Message, Message.id == MessagePost.message_id)
+        .join(Issue, Issue.id == Message.issue_id)
+        .join(Post, Post.id == MessagePost.post_id)
+        .where(
+            MessagePost.post_id.in_(ids),
+            Issue.newsletter_id == newsletter.id,
+            or_(Issue.picked, Issue.last_position < Post.position),
+        )
+        .distinct()
+    )
+    found = set(session.scalars(ahead))
+    merged = select(func.max(Subscription.had_until)).where(
+        Subscription.newsletter_id == newsletter.id,
+        Subscription.had_until > Subscription.cursor,
+    )
+    until = session.scalar(merged) or 0
+    found |= {post.id for post in posts if (post.position or 0) <= until}
+    return sorted(found)
+
+
+def _grouped(session: Session, plan: Plan) -> Iterator[Group]:
+    readers = _readers(plan)
+    names = [c for c in readers.c if c.name not in {"subscription_id", "address"}]
+    rows = session.execute(
+        select(*names, func.count()).group_by(*names).order_by(*names)
+    )
+    topics = _columns(plan.topics)
+    for language, seen, *rest, count in rows:
+        chosen, had = rest[: len(topics)], rest[len(topics) :]
+        yield Group(language, seen, tuple(chosen), tuple(had), count)
+
+
+def _readers(plan: Plan) -> Subquery:
+    """Return everyone who may get mail now, with what tells them apart."""
+    newsletter, issue = plan.newsletter, plan.issue
+    query = select(
+        Subscription.id.label("subscription_id"),
+        Subscriber.email.label("address"),
+        Subscription.language.label("language"),
+        _seen(plan).label("seen"),
+        *_chosen(plan),
+        *_had(plan),
+    ).join(Subscriber, Subscriber.id == Subscription.subscriber_id)
+    if plan.waits_for:
+        busy = waiting(plan.waits_for).subquery("busy")
+        query = query.outerjoin(busy, busy.c.subscription_id == Subscription.id)
+        query = query.where(busy.c.subscription_id.is_(None))
+    if plan.only_postponed:
+        query = query.where(Subscription.id.in_(postponed_to(issue)))
+    return query.where(*_may_get_mail(newsletter, issue.rhythm)).subquery("readers")
+
+
+def _may_get_mail(
+    newsletter: Newsletter, rhythm: str
+) -> tuple[ColumnElement[bool], ...]:
+    suppressed = exists().where(
+        Suppression.address_hash == Subscriber.address_hash,
+        or_(
+            Suppression.newsletter_id.is_(None),
+            Suppression.newsletter_id == newsletter.id,
+        ),
+    )
+    active = Subscription.status == Status.ACTIVE
+    return readers_of(newsletter, rhythm), active, ~suppressed
+
+
+def postponed_to(issue: Issue) -> Select[int]:
+    """Select the subscriptions that wait to get an issue."""
+    return select(Postponed.subscription_id).where(Postponed.issue_id == issue.id)
+
+
+def _seen(plan: Plan) -> ColumnElement[int]:
+    """Return how many of the posts a reader's cursor has passed.
+
+    Most have passed everything before the issue: they are asked about first.
+    """
+    if not plan.positions:
+        return literal(0, BigInteger)
+    steps = list(enumerate(plan.positions))
+    after = plan.issue.after_position
+    late = [(n, at) for n, at in steps if at <= after]
+    new = [(n, at) for n, at in steps if at > after]
+    there: ColumnElement[int] = literal(len(steps), BigInteger)
+    if new:
+        there = case(*((Subscription.cursor < at, n) for n, at in new), else_=there)
+    if not late:
+        return there
+    before = case(*((Subscription.cursor < at, n) for n, at in late), else_=len(late))
+    return case((Subscription.cursor >= late[-1][1], there), else_=before)
+
+
+def _chosen(plan: Plan) -> list[ColumnElement[int]]:
+    """Return a reader's topics as bits; only those the posts are about count."""
+    found: list[ColumnElement[int]] = []
+    for number, topics in enumerate(_columns(plan.topics)):
+        bits = case(
+            {topic: 1 << place for place, topic in enumerate(topics)},
+            value=SubscriptionTopic.topic_id,
+            else_=0,
+        )
+        total = (
+            select(func.coalesce(func.sum(cast(bits, BigInteger)), 0))
+            .where(SubscriptionTopic.subscription_id == Subscription.id)
+            .scalar_subquery()
+        )
+        some = case((Subscription.all_topics, ALL), else_=total)
+        found.append(cast(some, BigInteger).label(f"chosen_{number}"))
+    return found
+
+
+def _had(plan: Plan) -> list[ColumnElement[int]]:
+    """Return as bits which of the posts to ask the ledger about a reader has got."""
+    found: list[ColumnElement[int]] = []
+    for number, posts in enumerate(_columns(plan.checked)):
+        bits = case(
+            {post: 1 << place for place, post in enumerate(posts)},
+            value=MessagePost.post_id,
+            else_=0,
+        )
+        total = (
+            select(func.coalesce(func.sum(distinct(cast(bits, BigInteger))), 0))
+            .select_from(Delivery)
+            .join(MessagePost, MessagePost.message_id == Delivery.message_id)
+            .where(
+                Delivery.subscription_id == Subscription.id,
+                Delivery.state.in_(REACHED),
+                MessagePost.post_id.in_(posts),
+            )
+            .scalar_subquery()
+        )
+        found.append(cast(total, BigInteger).label(f"had_{number}"))
+    return found
+
+
+def _listed(
+    names: Sequence[ColumnElement[Any]], numbers: Sequence[tuple[Group, int]]
+) -> CTE:
+    """Return groups and their numbers as a table."""
+    kinds = [String if name.name == "language" else BigInteger for name in names]
+    columns = [column(c.name, kind()) for c, kind in zip(names, kinds, strict=True)]
+    rows = [(number, *group.key) for group, number in numbers]
+    return (
+        values(column("number", BigInteger()), *columns, name="listed")
+        .data(rows)
+        .cte("listed", nesting=True)
+    )
+
+
+def _columns(ids: Sequence[int]) -> list[Sequence[int]]:
+    return [ids[start : start + BITS] for start in range(0, len(ids), BITS)]
+
+
+def _bits_of(ids: Sequence[int], numbers: Sequence[int]) -> Iterator[tuple[int, bool]]:
+    """Yield each id, and whether its bit is set."""
+    for some, number in zip(_columns(ids), numbers, strict=True):
+        for place, found in enumerate(some):
+            yield found, bool(number >> place & 1)
+
+
+def _named(found: list[Edition], plan: Plan) -> list[Edition]:
+    found.sort(key=lambda edition: -edition.readers)
+    for number, edition in enumerate(found, 1):
+        whole = _ids(edition.posts) == _ids(plan.whole(edition.language))
+        edition.name = edition.language if whole else f"{edition.language}/{number}"
+    return found
+
+
 def _ids(posts: Sequence[IssuePost]) -> tuple[int, ...]:
-    return tuple(entry.post_id for entry in posts)
+    return tuple(entry.post.id for entry in posts)

@@ -12,37 +12,48 @@ untouched or wholly queued.
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, CursorResult, exists, func, select, update
+from sqlalchemy import (
+    ColumnElement,
+    CursorResult,
+    and_,
+    delete,
+    exists,
+    insert,
+    literal,
+    select,
+    update,
+)
 from sqlalchemy.orm import Session
 
 from newsletter import i18n
 from newsletter.config import Settings
-from newsletter.digests import compose, drafts
+from newsletter.digests import compose, drafts, occurrences
 from newsletter.digests import editions as plans
-from newsletter.digests.editions import Edition, audience_count
-from newsletter.errors import N_, Conflict, InvalidInput
+from newsletter.digests.editions import REACHED, Edition, Plan, audience_count
+from newsletter.errors import N_, Conflict, InkorgError, InvalidInput
 from newsletter.i18n import Language
 from newsletter.mail import ledger, outbox
 from newsletter.mail.mime import Letter
 from newsletter.models import (
     Delivery,
-    DeliveryState,
     Issue,
     IssueState,
     Kind,
     Message,
+    MessagePost,
     MessageState,
     Newsletter,
+    Postponed,
     Status,
     Subscription,
 )
+from newsletter.posts import positions
+from newsletter.subscribers import consent
 
 __all__ = ["audience_count"]
-
-REACHED = (DeliveryState.SENT, DeliveryState.COMPLAINED)
 
 
 def check(session: Session, issue: Issue) -> None:
@@ -75,19 +86,53 @@ def check(session: Session, issue: Issue) -> None:
         )
 
 
-def send(session: Session, settings: Settings, issue: Issue, *, now: datetime) -> int:
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """An issue, and who would get what of it."""
+
+    plan: Plan
+    found: list[Edition]
+
+    @property
+    def readers(self) -> int:
+        """Return how many readers would get it."""
+        return sum(edition.readers for edition in self.found)
+
+
+def prepare(session: Session, issue: Issue) -> Prepared:
+    """Look at all readers of an issue, stored or not. Changes nothing."""
+    plan = plans.plan(session, issue)
+    return Prepared(plan, plans.sort(session, plan))
+
+
+def send(
+    session: Session,
+    settings: Settings,
+    issue: Issue,
+    *,
+    now: datetime,
+    prepared: Prepared | None = None,
+) -> int:
     """Freeze an issue and put one line per reader into the ledger; return their number.
+
+    `prepared` is what the caller found out in this transaction, holding the newsletter.
 
     Raises Conflict if it is already being sent or nobody would get it, and InvalidInput
     if something is missing.
     """
+    # One at a time for each newsletter: who gets an issue depends on the others.
+    positions.lock(session, issue.newsletter_id)
     drafts.lock(session, issue)
     if issue.state not in drafts.EDITABLE:
         raise Conflict(N_ALREADY)
     check(session, issue)
-    found = plans.editions(session, issue)
-    if not any(edition.readers for edition in found):
-        raise Conflict(_why_nobody(session, issue))
+    if prepared is None:
+        settle_cursors(session, issue.newsletter)
+        prepared = prepare(session, issue)
+    plan, found = prepared.plan, prepared.found
+    if not prepared.readers:
+        raise _nobody(session, plan)
+    first = plans.first_position(session, issue.newsletter)
     _move(
         session,
         issue,
@@ -96,18 +141,44 @@ def send(session: Session, settings: Settings, issue: Issue, *, now: datetime) -
         N_ALREADY,
         started_at=now,
         number=_next_number(session, issue.newsletter),
+        held_reason="",
+        held_values={},
     )
-    queued = [_freeze(session, settings, issue, edition, now) for edition in found]
-    issue.total = sum(queued)
+    occurrences.issue_went(session, issue)
+    issue.total = _queue(session, settings, plan, found, now)
+    if not issue.picked:
+        pass_over(session, plan)
+    _postpone(session, plan)
+    _begin_at(session, issue.newsletter, first)
     session.flush()
     return issue.total
 
 
-def _freeze(
-    session: Session, settings: Settings, issue: Issue, edition: Edition, now: datetime
+def _queue(
+    session: Session,
+    settings: Settings,
+    plan: Plan,
+    found: Sequence[Edition],
+    now: datetime,
 ) -> int:
-    """Store an edition and queue its readers; return how many."""
-    newsletter = issue.newsletter
+    """Store the editions and write a line for each reader; return how many."""
+    numbers = []
+    for edition in found:
+        message = _message(session, settings, plan, edition, now)
+        numbers += [(group, message.id) for group in edition.groups]
+    return sum(
+        outbox.queue_audience(
+            session, readers, occasion=f"issue:{plan.issue.id}", now=now
+        )
+        for readers in plans.addressed(plan, numbers)
+    )
+
+
+def _message(
+    session: Session, settings: Settings, plan: Plan, edition: Edition, now: datetime
+) -> Message:
+    """Freeze an edition; one that nobody gets is the archive's."""
+    issue, newsletter = plan.issue, plan.newsletter
     words = i18n.language(edition.language)
     letter = compose.compose(settings, issue, newsletter, edition.posts, words)
     message = outbox.store_edition(
@@ -118,13 +189,167 @@ def _freeze(
         edition=edition.name,
         now=now,
     )
-    if not edition.groups:  # the archive's
-        message.state = MessageState.DONE
-        return 0
-    readers = plans.audience(session, issue, edition)
-    return outbox.queue_readers(
-        session, message, readers, occasion=f"issue:{issue.id}", now=now
+    session.execute(
+        insert(MessagePost),
+        [
+            {"message_id": message.id, "post_id": entry.post.id}
+            for entry in edition.posts
+        ],
     )
+    if not edition.groups:
+        message.state = MessageState.DONE
+        session.flush()
+    return message
+
+
+def settle_cursors(session: Session, newsletter: Newsletter) -> None:
+    """Move the cursors of those whom an issue still under way has reached."""
+    query = select(Issue).where(
+        Issue.newsletter_id == newsletter.id,
+        Issue.started_at.is_not(None),
+        Issue.finished_at.is_(None),
+    )
+    for issue in session.scalars(query.order_by(Issue.id)).all():
+        _move_cursors(session, issue)
+
+
+def pass_over(session: Session, plan: Plan) -> None:
+    """Move the cursors of readers for whom an issue holds nothing of theirs.
+
+    Not sent, but dealt with: what did not match when their digest fell due is not
+    brought up when they choose differently a year later.
+    """
+    nothing = [(group, 0) for group in plan.groups if not plan.wanted(group)]
+    for readers in plans.addressed(plan, nothing):
+        ids = select(readers.subquery("passed").c.subscription_id)
+        session.execute(
+            update(Subscription)
+            .where(
+                Subscription.id.in_(ids),
+                Subscription.cursor < plan.issue.last_position,
+            )
+            .values(cursor=plan.issue.last_position)
+            .execution_options(synchronize_session=False)
+        )
+
+
+def _begin_at(session: Session, newsletter: Newsletter, first: int) -> None:
+    """Let everyone begin where the first issue did; a blog's whole past is not news."""
+    if first:
+        session.execute(
+            update(Subscription)
+            .where(
+                Subscription.newsletter_id == newsletter.id,
+                Subscription.cursor < first,
+            )
+            .values(cursor=first)
+            .execution_options(synchronize_session=False)
+        )
+
+
+def _postpone(session: Session, plan: Plan) -> None:
+    """Remember who waits for an earlier issue, so that they get this one after it.
+
+    Whoever waited for that already gets it with this one.
+    """
+    issue, everyone = plan.issue, plans.readers_of(plan.newsletter, plan.issue.rhythm)
+    if not issue.picked:
+        session.execute(
+            delete(Postponed)
+            .where(
+                Postponed.subscription_id.in_(select(Subscription.id).where(everyone))
+            )
+            .execution_options(synchronize_session=False)
+        )
+    if not plan.waits_for:
+        return
+    busy = plans.waiting(plan.waits_for).subquery("busy")
+    rows = (
+        select(Subscription.id, literal(issue.id, Postponed.issue_id.type))
+        .join(busy, busy.c.subscription_id == Subscription.id)
+        .where(everyone, Subscription.status == Status.ACTIVE)
+    )
+    session.execute(
+        consent.upsert(session, Postponed)
+        .from_select(["subscription_id", "issue_id"], rows, include_defaults=False)
+        .on_conflict_do_nothing(index_elements=["subscription_id"])
+    )
+
+
+def postponed(session: Session) -> list[int]:
+    """Return the issues that somebody waits for: ids."""
+    return list(session.scalars(select(Postponed.issue_id).distinct()))
+
+
+def top_up(session: Session, settings: Settings, issue: Issue, *, now: datetime) -> int:
+    """Send an issue to those who had to wait for an earlier one; return how many.
+
+    A finished one is under way again until they are settled.
+    """
+    positions.lock(session, issue.newsletter_id)
+    drafts.lock(session, issue)
+    if issue.state is IssueState.PAUSED:
+        return 0
+    settle_cursors(session, issue.newsletter)
+    plan = plans.plan(session, issue, only_postponed=True)
+    queued = 0
+    if issue.state in (IssueState.SENDING, IssueState.SENT):
+        queued = _queue_more(session, settings, plan, now)
+        if not issue.picked:
+            pass_over(session, plan)
+    still = plans.waiting(plan.waits_for)
+    session.execute(
+        delete(Postponed)
+        .where(
+            Postponed.issue_id == issue.id,
+            Postponed.subscription_id.not_in(still),
+        )
+        .execution_options(synchronize_session=False)
+    )
+    if queued:
+        issue.total += queued
+        issue.state, issue.finished_at = IssueState.SENDING, None
+        session.flush()
+    return queued
+
+
+def _queue_more(session: Session, settings: Settings, plan: Plan, now: datetime) -> int:
+    """Add readers to an issue's editions; freeze what it has no edition for."""
+    stored = _stored_editions(session, plan.issue)
+    numbers = []
+    for edition in plans.sort(session, plan):
+        if not edition.groups:
+            continue
+        posts = frozenset(entry.post.id for entry in edition.posts)
+        message = stored.get((edition.language, posts))
+        if message is None:
+            edition.name = f"{edition.language}/{len(stored) + 1}"
+            message = _message(session, settings, plan, edition, now)
+            stored[edition.language, posts] = message
+        message.state = MessageState.OPEN
+        numbers += [(group, message.id) for group in edition.groups]
+    session.flush()
+    return sum(
+        outbox.queue_audience(
+            session, readers, occasion=f"issue:{plan.issue.id}", now=now
+        )
+        for readers in plans.addressed(plan, numbers)
+    )
+
+
+def _stored_editions(
+    session: Session, issue: Issue
+) -> dict[tuple[str, frozenset[int]], Message]:
+    posts: dict[int, set[int]] = {}
+    rows = session.execute(
+        select(MessagePost.message_id, MessagePost.post_id)
+        .join(Message, Message.id == MessagePost.message_id)
+        .where(Message.issue_id == issue.id)
+    )
+    for message_id, post_id in rows:
+        posts.setdefault(message_id, set()).add(post_id)
+    messages = session.scalars(select(Message).where(Message.issue_id == issue.id))
+    return {(m.language, frozenset(posts.get(m.id, ()))): m for m in messages}
 
 
 def schedule(session: Session, issue: Issue, at: datetime, *, now: datetime) -> None:
@@ -135,7 +360,14 @@ def schedule(session: Session, issue: Issue, at: datetime, *, now: datetime) -> 
         )
     check(session, issue)
     _move(
-        session, issue, drafts.EDITABLE, IssueState.SCHEDULED, N_GONE, scheduled_at=at
+        session,
+        issue,
+        drafts.EDITABLE,
+        IssueState.SCHEDULED,
+        N_GONE,
+        scheduled_at=at,
+        held_reason="",
+        held_values={},
     )
 
 
@@ -144,9 +376,32 @@ def unschedule(session: Session, issue: Issue) -> None:
     _move(session, issue, drafts.EDITABLE, IssueState.DRAFT, N_GONE, scheduled_at=None)
 
 
-def hold(session: Session, issue: Issue) -> None:
+def hold(session: Session, issue: Issue, why: InkorgError) -> None:
     """Let an issue wait for a person: its moment came, but it could not be sent."""
-    _move(session, issue, (IssueState.SCHEDULED,), IssueState.HELD, N_GONE)
+    _move(
+        session,
+        issue,
+        (IssueState.SCHEDULED, IssueState.DRAFT),
+        IssueState.HELD,
+        N_GONE,
+        **reason_of(why),
+    )
+
+
+def reason_of(why: InkorgError) -> dict[str, object]:
+    """Return what an issue keeps of the reason for which it waits."""
+    kept = {name: value for name, value in why.values.items() if value is not None}
+    numbers_and_words = {
+        name: value if isinstance(value, int) else str(value)
+        for name, value in kept.items()
+    }
+    return {"held_reason": why.message, "held_values": numbers_and_words}
+
+
+def skip(session: Session, issue: Issue) -> None:
+    """Let an issue of a rhythm go by: its posts come in the next. Raises Conflict."""
+    _move(session, issue, drafts.EDITABLE, IssueState.CANCELLED, N_GONE)
+    occurrences.skip_issue(session, issue)
 
 
 def due(session: Session, *, now: datetime) -> list[Issue]:
@@ -287,31 +542,62 @@ def _next_number(session: Session, newsletter: Newsletter) -> int:
     return number or 1
 
 
-def _why_nobody(session: Session, issue: Issue) -> str:
-    active = session.scalar(
-        select(func.count())
-        .select_from(Subscription)
-        .where(Subscription.newsletter_id == issue.newsletter_id)
-        .where(Subscription.status == Status.ACTIVE)
+class Busy(Conflict):
+    """Everyone who would get it has an earlier issue under way."""
+
+
+def is_busy(session: Session, plan: Plan, found: Sequence[Edition]) -> bool:
+    """Tell whether nobody can get an issue just because of an earlier one."""
+    if not plan.waits_for or any(edition.readers for edition in found):
+        return False
+    waits = select(Subscription.id).where(
+        plans.readers_of(plan.newsletter, plan.issue.rhythm),
+        Subscription.status == Status.ACTIVE,
+        Subscription.cursor < plan.issue.last_position,
+        Subscription.id.in_(plans.waiting(plan.waits_for)),
     )
-    if active:
-        return N_(
-            "None of the readers would get these posts: not their topics, or sent."
+    return session.scalar(waits.limit(1)) is not None
+
+
+def _nobody(session: Session, plan: Plan) -> Conflict:
+    active = select(Subscription.id).where(
+        plans.readers_of(plan.newsletter, plan.issue.rhythm),
+        Subscription.status == Status.ACTIVE,
+    )
+    if session.scalar(active.limit(1)) is None:
+        return Conflict(
+            N_("Nobody subscribes to the newsletter, so nobody would get this issue.")
         )
-    return N_("Nobody subscribes to the newsletter, so nobody would get this issue.")
+    if is_busy(session, plan, []):
+        return Busy(
+            N_(
+                "Its readers are still being sent an earlier issue. Wait until that is"
+                " done."
+            )
+        )
+    return Conflict(
+        N_("None of the readers would get these posts: not their topics, or sent.")
+    )
 
 
 def _move_cursors(session: Session, issue: Issue) -> None:
+    """Move the cursors of those whom an issue has reached up to its last post.
+
+    Picked posts do so only for those who lacked nothing before them.
+    """
     reached = (
         select(Delivery.subscription_id)
         .join(Message, Message.id == Delivery.message_id)
         .where(Message.issue_id == issue.id, Delivery.state.in_(REACHED))
     )
+    lacking = Subscription.cursor < issue.last_position
+    if issue.picked:
+        lacking = and_(lacking, Subscription.cursor >= issue.after_position)
     session.execute(
         update(Subscription)
         .where(
             Subscription.newsletter_id == issue.newsletter_id,
-            Subscription.cursor < issue.last_position,
+            lacking,
             Subscription.id.in_(reached),
         )
         .values(cursor=issue.last_position)

@@ -102,16 +102,36 @@ def queue_readers(
 ) -> int:
     """Write one line of the ledger for each reader; return how many are new.
 
-    `audience` selects `subscription_id` and `address`. One statement, so that a million
-    readers cost seconds, and no reader of the ledger ever sees half of them.
+    `audience` selects `subscription_id` and `address`.
     """
-    readers = audience.subquery("readers")
+    readers = audience.subquery("of_one")
+    of_one = select(_value(Delivery.message_id, message.id).label("number"), *readers.c)
+    return queue_audience(
+        session, of_one, lane=message.lane, occasion=occasion, now=now
+    )
+
+
+def queue_audience(
+    session: Session,
+    audience: Select[*tuple[Any, ...]],
+    *,
+    lane: int = BULK,
+    occasion: str,
+    now: datetime,
+) -> int:
+    """Write one line of the ledger for each reader of some messages; return how many.
+
+    `audience` selects `number` (the message's id), `subscription_id` and `address`. One
+    statement, so that a million readers cost seconds, and no reader of the ledger ever
+    sees half of them.
+    """
+    readers = audience.subquery("readers_of")
     columns: dict[str, ColumnElement[Any]] = {
-        "message_id": _value(Delivery.message_id, message.id),
+        "message_id": readers.c.number,
         "subscription_id": readers.c.subscription_id,
         "occasion": _value(Delivery.occasion, occasion),
         "address": readers.c.address,
-        "lane": _value(Delivery.lane, message.lane),
+        "lane": _value(Delivery.lane, lane),
         "state": _value(Delivery.state, DeliveryState.QUEUED),
         "attempts": _value(Delivery.attempts, 0),
         "resent": _value(Delivery.resent, False),

@@ -17,6 +17,11 @@ def offered_rhythms(newsletter: Newsletter) -> list[str]:
     return list(dict.fromkeys([newsletter.default_rhythm, *newsletter.rhythms]))
 
 
+def effective_rhythm(newsletter: Newsletter, rhythm: str) -> str:
+    """Return a reader's rhythm while it is offered, else what readers begin with."""
+    return rhythm if rhythm in newsletter.rhythms else newsletter.default_rhythm
+
+
 def offered_languages(newsletter: Newsletter) -> list[str]:
     """Return the languages a reader may choose, the newsletter's own first."""
     known = [code for code in newsletter.languages if code in i18n.available()]

@@ -25,7 +25,7 @@ from newsletter.models import (
     SubscriptionTopic,
     Suppression,
 )
-from newsletter.subscribers import asking, choices, consent, signup
+from newsletter.subscribers import asking, choices, consent, starting
 from newsletter.subscribers.addresses import Address, address_hash, read_address
 from newsletter.subscribers.sheets import Line
 
@@ -235,7 +235,10 @@ def _add(
     if not readers:
         return
     ids = _subscriber_ids(session, readers, now, add=True)
-    position = signup.starting_position(session, newsletter.id)
+    positions = {
+        rhythm: starting.starting_position(session, newsletter, rhythm)
+        for rhythm in {reader.rhythm for reader in readers.values()}
+    }
     active = status == Status.ACTIVE
     session.execute(
         consent.upsert(session, Subscription).on_conflict_do_nothing(
@@ -249,7 +252,7 @@ def _add(
                 "language": reader.language,
                 "rhythm": reader.rhythm,
                 "all_topics": reader.topic_ids is None,
-                "cursor": position if active else 0,
+                "cursor": positions[reader.rhythm] if active else 0,
                 "leave_token": links.new_token(),
                 "preferences_token": links.new_token(),
                 "round": 0,

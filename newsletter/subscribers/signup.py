@@ -26,15 +26,15 @@ from newsletter import links
 from newsletter.config import Settings
 from newsletter.errors import N_, ExpiredLink, InvalidLink
 from newsletter.mail import outbox
-from newsletter.models import (
-    Issue,
-    IssueState,
-    Newsletter,
-    Status,
-    Subscriber,
-    Subscription,
+from newsletter.models import Newsletter, Status, Subscriber, Subscription
+from newsletter.subscribers import (
+    asking,
+    consent,
+    gate,
+    letters,
+    starting,
+    suppression,
 )
-from newsletter.subscribers import asking, consent, gate, letters, suppression
 from newsletter.subscribers.addresses import (
     mailbox_hash,
     read_address,
@@ -241,23 +241,6 @@ def welcome(
     )
 
 
-def starting_position(session: Session, newsletter_id: int) -> int:
-    """Return where a new reader begins: after the last issue that went out.
-
-    So that their first digest is the one that everybody gets.
-    """
-    query = (
-        select(Issue.last_position)
-        .where(
-            Issue.newsletter_id == newsletter_id,
-            Issue.state.in_((IssueState.SENT, IssueState.SENDING, IssueState.PAUSED)),
-        )
-        .order_by(Issue.number.desc())
-        .limit(1)
-    )
-    return session.scalar(query) or 0
-
-
 def _is_silent(session: Session, subscription: Subscription) -> bool:
     found = suppression.reasons(
         session, subscription.subscriber.address_hash, subscription.newsletter_id
@@ -269,7 +252,9 @@ def _activate(
     session: Session, subscription: Subscription, round_: int, now: datetime
 ) -> bool:
     """Turn a waiting subscription into an active one; False if somebody else did."""
-    position = starting_position(session, subscription.newsletter_id)
+    position = starting.starting_position(
+        session, subscription.newsletter, subscription.rhythm
+    )
     result = session.execute(
         update(Subscription)
         .where(

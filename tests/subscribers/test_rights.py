@@ -44,6 +44,7 @@ NOT_ABOUT_READERS = {
     *("issue", "issue_post", "relay_health", "worker", "job", "editor", "membership"),
     *("webauthn", "used_link", "wording", "message", "dkim_key", "relay_budget"),
     *("destination", "relay_trust", "feed_push", "author_spelling", "portrait"),
+    *("schedule", "occurrence", "message_post"),
 }
 HANDED_OVER = {
     *("subscriber", "subscription", "subscription_topic", "consent", "delivery"),

@@ -1,0 +1,379 @@
+"""The calendar: what goes out when, to how many, with which posts; and changing that.
+
+`upcoming` writes nothing. An occurrence is named by its rhythm and `due_at`, the moment
+the rhythm itself says. Changing one takes the newsletter's row, as planning does, so
+that whoever comes second finds it gone and is told so.
+"""
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from newsletter.config import Settings
+from newsletter.digests import compose, drafts, occurrences, planning
+from newsletter.digests import editions as plans
+from newsletter.digests.occurrences import Moment
+from newsletter.digests.planning import EACH
+from newsletter.digests.publish import Prepared
+from newsletter.errors import N_, Conflict, InvalidInput, NotFound
+from newsletter.models import (
+    Issue,
+    IssueState,
+    Mode,
+    Newsletter,
+    Occurrence,
+    OccurrenceState,
+    Post,
+    Status,
+    Subscription,
+)
+from newsletter.posts import positions
+from newsletter.subscribers import choices
+
+WEEKS = 4
+MOST_WEEKS = 60
+
+N_HALTED = N_(
+    "A backup was restored. Nothing goes out by itself until a person has looked."
+)
+N_NOTHING_YET = N_("There is nothing new yet.")
+N_FEW_YET = N_("Too few posts so far; they wait for more.")
+N_NOBODY_YET = N_("No reader would get any of it.")
+_YET = {
+    planning.N_NOTHING: N_NOTHING_YET,
+    planning.N_TOO_FEW: N_FEW_YET,
+    planning.N_NOBODY: N_NOBODY_YET,
+    "": "",
+}
+
+
+class State(enum.StrEnum):
+    """How an entry of the calendar stands."""
+
+    WAITING = "waiting"  # for its time
+    SKIPPED = "skipped"
+    HELD = "held"  # for an editor: `issue_id` tells which
+    SCHEDULED = "scheduled"  # an issue by hand, at its time
+
+
+@dataclass(frozen=True, slots=True)
+class Upcoming:
+    """What goes out, or would."""
+
+    rhythm: str  # "" for an issue by hand, to everybody
+    due_at: datetime  # as the rhythm says; names the occurrence
+    at: datetime  # when it goes
+    state: State
+    readers: int  # who would get it now; of later ones, who has the rhythm
+    posts: Sequence[Post] = field(default=())
+    issue_id: int | None = None
+    why: str = ""  # why it is empty or waits: a message id
+    moved: bool = False  # by an editor
+
+    @property
+    def can_change(self) -> bool:
+        """Tell whether it can be skipped, moved or sent now."""
+        return bool(self.rhythm) and self.issue_id is None and self.rhythm != EACH
+
+
+def upcoming(
+    session: Session, newsletter: Newsletter, *, now: datetime, weeks: int = WEEKS
+) -> list[Upcoming]:
+    """Return what goes out by itself until some weeks from now, the next one first.
+
+    The first of each rhythm has the posts that wait for it; `each` stands there while
+    posts wait. Where newsletters are sent by hand, only what is scheduled.
+    """
+    until = now + timedelta(weeks=max(1, min(weeks, MOST_WEEKS)))
+    found = _issues(session, newsletter, now)
+    if newsletter.mode is not Mode.HAND:
+        counts = _counts(session, newsletter)
+        for rhythm in choices.offered_rhythms(newsletter):
+            readers = counts.get(rhythm, 0)
+            if rhythm == EACH:
+                found += _each(session, newsletter, now)
+            else:
+                found += _timed(session, newsletter, rhythm, readers, now, until)
+    return sorted(found, key=lambda one: (one.at, one.due_at, one.rhythm))
+
+
+def digest_of(
+    session: Session, post: Post, *, now: datetime, weeks: int = WEEKS
+) -> Upcoming | None:
+    """Return the first of the next digests that holds a post; None if none does."""
+    newsletter = session.get_one(Newsletter, post.newsletter_id)
+    for one in upcoming(session, newsletter, now=now, weeks=weeks):
+        if any(post.id == other.id for other in one.posts):
+            return one
+    return None
+
+
+def skip(
+    session: Session,
+    newsletter: Newsletter,
+    rhythm: str,
+    due_at: datetime,
+    *,
+    now: datetime,
+) -> None:
+    """Let one occurrence go by; its posts come in the next. Safe to call twice.
+
+    Raises NotFound if there is no such occurrence, Conflict if it is over.
+    """
+    here, moment = _hold(session, newsletter, rhythm, due_at, now)
+    occurrences.store(session, here, moment, OccurrenceState.SKIPPED)
+
+
+def unskip(
+    session: Session,
+    newsletter: Newsletter,
+    rhythm: str,
+    due_at: datetime,
+    *,
+    now: datetime,
+) -> None:
+    """Let a skipped occurrence take place after all. Safe to call twice."""
+    here, moment = _hold(session, newsletter, rhythm, due_at, now)
+    if moment.at <= now:
+        raise Conflict(N_("Its time has passed. Send it now instead, or let it be."))
+    occurrences.store(session, here, moment, OccurrenceState.WAITING)
+
+
+def move(
+    session: Session,
+    newsletter: Newsletter,
+    rhythm: str,
+    due_at: datetime,
+    *,
+    to: datetime,
+    now: datetime,
+) -> None:
+    """Let one occurrence take place at another time, before the one that follows it.
+
+    Raises InvalidInput for a time that does not do, NotFound, Conflict.
+    """
+    here, moment = _hold(session, newsletter, rhythm, due_at, now)
+    if to <= now:
+        raise InvalidInput(
+            N_("That moment has passed. Choose a later one, or send now."), field="to"
+        )
+    before, following = _neighbours(session, here, moment, now)
+    if before is not None and to <= before.at:
+        raise InvalidInput(
+            N_("That is before the one that comes first. Choose a later time."),
+            field="to",
+        )
+    if following is not None and to >= following.at:
+        raise InvalidInput(
+            N_("That is no earlier than the next one. Skip this one instead."),
+            field="to",
+        )
+    occurrences.store(session, here, moment, OccurrenceState.WAITING, at=to)
+
+
+def send_now(
+    session: Session,
+    settings: Settings,
+    newsletter: Newsletter,
+    rhythm: str,
+    due_at: datetime,
+    *,
+    now: datetime,
+) -> Issue:
+    """Send the next digest of a rhythm at once, in place of its occurrence.
+
+    Raises NothingNew, Conflict (also while an issue of the rhythm waits for an editor),
+    NotFound, InvalidInput.
+    """
+    here, moment = _hold(session, newsletter, rhythm, due_at, now)
+    if planning.waiting_issue(session, here, rhythm) is not None:
+        raise Conflict(
+            N_("An issue of this rhythm waits for you. Send or skip that one first.")
+        )
+    before, _following = _neighbours(session, here, moment, now)
+    if before is not None:
+        raise Conflict(N_("Another one comes before it. Send or skip that one first."))
+    issue = planning.send_early(session, settings, here, moment, now=now)
+    if issue is None:
+        raise drafts.NothingNew(
+            N_("There is nothing to send to the readers of this rhythm just now.")
+        )
+    return issue
+
+
+def _hold(
+    session: Session,
+    newsletter: Newsletter,
+    rhythm: str,
+    due_at: datetime,
+    now: datetime,
+) -> tuple[Newsletter, Moment]:
+    """Take the newsletter, and return it with an occurrence that is still to come."""
+    here = positions.lock(session, newsletter.id)
+    if here.mode is Mode.HAND or rhythm not in occurrences.timed(here):
+        raise NotFound(N_("There is no such digest in the calendar (any more)."))
+    if here.halted_at is not None:
+        raise Conflict(N_HALTED)
+    since = occurrences.dealt_with(session, here, rhythm) or now
+    if due_at <= since:
+        raise Conflict(N_("That digest is over: it has been made, or was passed by."))
+    until = max(now, due_at)
+    found = occurrences.between(
+        session, here, rhythm, after=since, until=until, whole=True
+    )
+    for moment in found:
+        if moment.due_at == due_at:
+            return here, moment
+    raise NotFound(N_("There is no such digest in the calendar (any more)."))
+
+
+def _neighbours(
+    session: Session, newsletter: Newsletter, moment: Moment, now: datetime
+) -> tuple[Moment | None, Moment | None]:
+    """Return what takes place before and after an occurrence, as far as it is known."""
+    since = occurrences.dealt_with(session, newsletter, moment.rhythm) or now
+    until = max(moment.due_at, now) + timedelta(days=70)
+    goes = [
+        other
+        for other in occurrences.between(
+            session, newsletter, moment.rhythm, after=since, until=until
+        )
+        if other.state is not OccurrenceState.SKIPPED
+    ]
+    before = [other for other in goes if other.due_at < moment.due_at]
+    following = [other for other in goes if other.due_at > moment.due_at]
+    return (before[-1] if before else None, following[0] if following else None)
+
+
+def _issues(session: Session, newsletter: Newsletter, now: datetime) -> list[Upcoming]:
+    """Return the issues that wait: for their time, or for an editor."""
+    query = select(Issue, Occurrence).outerjoin(
+        Occurrence, Occurrence.issue_id == Issue.id
+    )
+    rows = session.execute(
+        query.where(
+            Issue.newsletter_id == newsletter.id,
+            Issue.state.in_((IssueState.SCHEDULED, IssueState.HELD)),
+        )
+    )
+    found = []
+    for issue, row in rows:
+        due_at = row.due_at if row else issue.scheduled_at or issue.created_at
+        scheduled = issue.state is IssueState.SCHEDULED
+        found.append(
+            Upcoming(
+                rhythm=issue.rhythm,
+                due_at=due_at,
+                at=issue.scheduled_at or due_at,
+                state=State.SCHEDULED if scheduled else State.HELD,
+                readers=plans.audience_count(session, issue),
+                posts=[entry.post for entry in compose.shown(issue.posts)],
+                issue_id=issue.id,
+                why=issue.held_reason,
+            )
+        )
+    return found
+
+
+def _each(session: Session, newsletter: Newsletter, now: datetime) -> list[Upcoming]:
+    if planning.waiting_issue(session, newsletter, EACH) is not None:
+        return []
+    prepared = planning.prepare(session, newsletter, EACH, now=now)
+    if prepared is None or not prepared.readers:
+        return []
+    at = occurrences.quiet_of(newsletter).ends(now)
+    return [
+        Upcoming(
+            rhythm=EACH,
+            due_at=at,
+            at=at,
+            state=State.WAITING,
+            readers=prepared.readers,
+            posts=_posts(prepared),
+            why=N_HALTED if newsletter.halted_at else "",
+        )
+    ]
+
+
+def _timed(
+    session: Session,
+    newsletter: Newsletter,
+    rhythm: str,
+    readers: int,
+    now: datetime,
+    until: datetime,
+) -> list[Upcoming]:
+    since = occurrences.dealt_with(session, newsletter, rhythm) or now
+    if newsletter.halted_at is not None:
+        since = now
+    moments = occurrences.between(session, newsletter, rhythm, after=since, until=until)
+    moments = [moment for moment in moments if moment.at <= until]
+    first = next((m for m in moments if m.state is not OccurrenceState.SKIPPED), None)
+    return [
+        _first(session, newsletter, moment, now)
+        if moment is first
+        else _later(newsletter, moment, readers)
+        for moment in moments
+    ]
+
+
+def _first(
+    session: Session, newsletter: Newsletter, moment: Moment, now: datetime
+) -> Upcoming:
+    """Return the next digest of a rhythm, with what waits for it."""
+    prepared = planning.prepare(session, newsletter, moment.rhythm, now=now)
+    why = _YET[planning.why_empty(session, prepared)]
+    posts = _posts(prepared) if prepared else []
+    readers = prepared.readers if prepared else 0
+    if held := planning.waiting_issue(session, newsletter, moment.rhythm):
+        there = {entry.post.id for entry in held.posts}
+        posts = [post for post in posts if post.id not in there]
+        why = planning.N_BEHIND
+    return Upcoming(
+        rhythm=moment.rhythm,
+        due_at=moment.due_at,
+        at=moment.at,
+        state=State.WAITING,
+        readers=readers,
+        posts=posts,
+        why=N_HALTED if newsletter.halted_at else why,
+        moved=moment.moved,
+    )
+
+
+def _later(newsletter: Newsletter, moment: Moment, readers: int) -> Upcoming:
+    skipped = moment.state is OccurrenceState.SKIPPED
+    return Upcoming(
+        rhythm=moment.rhythm,
+        due_at=moment.due_at,
+        at=moment.at,
+        state=State.SKIPPED if skipped else State.WAITING,
+        readers=0 if skipped else readers,
+        why=N_HALTED if newsletter.halted_at else "",
+        moved=moment.moved,
+    )
+
+
+def _posts(prepared: Prepared) -> list[Post]:
+    return [entry.post for entry in (*prepared.plan.own, *prepared.plan.late)]
+
+
+def _counts(session: Session, newsletter: Newsletter) -> dict[str, int]:
+    """Return how many active readers each rhythm has."""
+    rows = session.execute(
+        select(Subscription.rhythm, func.count())
+        .where(
+            Subscription.newsletter_id == newsletter.id,
+            Subscription.status == Status.ACTIVE,
+        )
+        .group_by(Subscription.rhythm)
+    )
+    found: dict[str, int] = {}
+    for rhythm, count in rows:
+        name = choices.effective_rhythm(newsletter, rhythm)
+        found[name] = found.get(name, 0) + count
+    return found

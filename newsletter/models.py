@@ -714,6 +714,7 @@ class Delivery(Base):
     __table_args__ = (
         UniqueConstraint("occasion", "address"),
         Index("ix_delivery_message_id", "message_id", "state"),
+        Index("ix_delivery_subscription_id", "subscription_id", "message_id"),
         Index(
             "ix_delivery_queue",
             "message_id",
@@ -753,7 +754,7 @@ class Delivery(Base):
         BigInteger, ForeignKey("message.id", ondelete="CASCADE")
     )
     subscription_id: Mapped[int | None] = mapped_column(
-        ForeignKey("subscription.id", ondelete="SET NULL"), index=True
+        ForeignKey("subscription.id", ondelete="SET NULL")
     )
     occasion: Mapped[str] = mapped_column(String(80))  # "issue:12", "confirm:55:…"
     address: Mapped[Email]

@@ -8,16 +8,19 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from newsletter import i18n, rhythms
+from newsletter import i18n, quiet, rhythms
 from newsletter.config import RESERVED_SLUGS
 from newsletter.errors import N_, Conflict, InvalidInput, NotFound
 from newsletter.markup import is_web
-from newsletter.models import Newsletter
+from newsletter.models import Mode, Newsletter
 from newsletter.plaintext import clean, squeeze
 
 MAX_RHYTHMS = 12
 MAX_SOCIAL = 10
 MAX_POSTS_ON_PAGE = 50
+MAX_AT_LEAST = 50
+MAX_AT_MOST = 100
+MAX_WAIT_DAYS = 365
 MAX_LINK_CHARACTERS = 2000
 SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
@@ -239,6 +242,42 @@ def _check_posts_on_page(name: str, value: int) -> int:
     return value
 
 
+def _check_mode(name: str, value: str) -> Mode:
+    try:
+        return Mode(value)
+    except ValueError:
+        raise InvalidInput(
+            N_("Digests go out automatic, held or by hand. Choose one of them."),
+            field=name,
+        ) from None
+
+
+def _check_quiet_days(_name: str, values: list[str]) -> list[str]:
+    return quiet.check_weekdays(values)
+
+
+def _check_holidays(_name: str, values: list[str]) -> list[str]:
+    return quiet.check_dates(values)
+
+
+def _check_country(_name: str, value: str) -> str:
+    return quiet.check_country(value)
+
+
+def _number(low: int, high: int) -> Callable[[str, int], int]:
+    def check(name: str, value: int) -> int:
+        if not low <= value <= high:
+            raise InvalidInput(
+                N_("Write a number from %(low)s to %(high)s."),
+                field=name,
+                low=low,
+                high=high,
+            )
+        return value
+
+    return check
+
+
 def _check_flag(_name: str, value: bool) -> bool:
     return bool(value)
 
@@ -267,6 +306,14 @@ CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "accent": _check_accent,
     "rhythms": _check_rhythms,
     "default_rhythm": _check_rhythm,
+    "mode": _check_mode,
+    "at_least": _number(1, MAX_AT_LEAST),
+    "at_most": _number(0, MAX_AT_MOST),
+    "wait_days": _number(0, MAX_WAIT_DAYS),
+    "quiet_days": _check_quiet_days,
+    "holidays": _check_holidays,
+    "holiday_country": _check_country,
+    "by_language": _check_flag,
     "record_network": _check_flag,
     "public_archive": _check_flag,
     "hold_unknown": _check_flag,

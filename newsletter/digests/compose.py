@@ -137,7 +137,10 @@ class _Frame:
         words: Language,
     ) -> "_Frame":
         """Gather the words of an issue."""
-        entries = [_entry(settings, newsletter, p, words) for p in shown(posts)]
+        entries = _headlines(
+            [_entry(settings, newsletter, p, words) for p in shown(posts)],
+            whole=newsletter.at_most,
+        )
         titles = [entry.title for entry in entries]
         date = issue.started_at or issue.scheduled_at or issue.created_at
         tags = {
@@ -256,6 +259,16 @@ def _entry(
         image_alt=plaintext.squeeze(post.image_alt) if shows_image else "",
         portrait=links.portrait_url(settings, post.author) if post.author else "",
     )
+
+
+def _headlines(entries: list[Entry], *, whole: int) -> list[Entry]:
+    """Show so many posts whole and the others as headlines; 0 shows all whole."""
+    if not whole:
+        return entries
+    return entries[:whole] + [
+        replace(entry, excerpt="", author="", byline="", image_url="")
+        for entry in entries[whole:]
+    ]
 
 
 def _shortened(entry: Entry, limit: int) -> Entry:

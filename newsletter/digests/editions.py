@@ -26,6 +26,7 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Select,
+    SQLColumnExpression,
     String,
     Subquery,
     and_,
@@ -34,13 +35,14 @@ from sqlalchemy import (
     column,
     distinct,
     exists,
+    false,
     func,
     literal,
     or_,
     select,
     values,
 )
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from newsletter import i18n, rhythms
 from newsletter.digests.compose import shown
@@ -298,24 +300,31 @@ def under_way(session: Session, newsletter: Newsletter, but: Issue) -> list[int]
     return list(session.scalars(query.order_by(Message.id)))
 
 
-def waiting(message_ids: Sequence[int]) -> Select[Any]:
-    """Select the subscriptions that have a delivery under way in these messages.
+def has_under_way(
+    subscription_id: SQLColumnExpression[int], message_ids: Sequence[int]
+) -> ColumnElement[bool]:
+    """Tell whether a reader may still get one of these messages.
 
     Of a cancelled message only what is being handed over just now still counts.
     """
+    if not message_ids:
+        return false()
+    delivery = aliased(Delivery)
     return (
-        select(Delivery.subscription_id)
-        .join(Message, Message.id == Delivery.message_id)
+        select(delivery.id)
+        .join(Message, Message.id == delivery.message_id)
         .where(
-            Delivery.message_id.in_(message_ids),
-            Delivery.subscription_id.is_not(None),
-            Delivery.state.in_(ledger.UNSETTLED),
+            delivery.subscription_id == subscription_id,
+            delivery.message_id >= min(message_ids),  # by its index
+            delivery.message_id.in_(message_ids),
+            delivery.state.in_(ledger.UNSETTLED),
             or_(
                 Message.state != MessageState.CANCELLED,
-                Delivery.state == DeliveryState.CLAIMED,
+                delivery.state == DeliveryState.CLAIMED,
             ),
         )
-        .distinct()
+        .correlate_except(delivery, Message)
+        .exists()
     )
 
 
@@ -329,8 +338,8 @@ def somebody_lacks(
         .join(Subscriber, Subscriber.id == Subscription.subscriber_id)
         .where(*_may_get_mail(newsletter, rhythm), Subscription.cursor < newest)
     )
-    if message_ids := under_way(session, newsletter, probe):
-        query = query.where(Subscription.id.not_in(waiting(message_ids)))
+    busy = has_under_way(Subscription.id, under_way(session, newsletter, probe))
+    query = query.where(~busy)
     return session.scalar(query.limit(1)) is not None
 
 
@@ -450,9 +459,7 @@ def _readers(plan: Plan) -> Subquery:
         *_had(plan),
     ).join(Subscriber, Subscriber.id == Subscription.subscriber_id)
     if plan.waits_for:
-        busy = waiting(plan.waits_for).subquery("busy")
-        query = query.outerjoin(busy, busy.c.subscription_id == Subscription.id)
-        query = query.where(busy.c.subscription_id.is_(None))
+        query = query.where(~has_under_way(Subscription.id, plan.waits_for))
     if plan.only_postponed:
         query = query.where(Subscription.id.in_(postponed_to(issue)))
     return query.where(*_may_get_mail(newsletter, issue.rhythm)).subquery("readers")

@@ -263,11 +263,10 @@ def _postpone(session: Session, plan: Plan) -> None:
         )
     if not plan.waits_for:
         return
-    busy = plans.waiting(plan.waits_for).subquery("busy")
-    rows = (
-        select(Subscription.id, literal(issue.id, Postponed.issue_id.type))
-        .join(busy, busy.c.subscription_id == Subscription.id)
-        .where(everyone, Subscription.status == Status.ACTIVE)
+    rows = select(Subscription.id, literal(issue.id, Postponed.issue_id.type)).where(
+        everyone,
+        Subscription.status == Status.ACTIVE,
+        plans.has_under_way(Subscription.id, plan.waits_for),
     )
     session.execute(
         consent.upsert(session, Postponed)
@@ -297,12 +296,11 @@ def top_up(session: Session, settings: Settings, issue: Issue, *, now: datetime)
         queued = _queue_more(session, settings, plan, now)
         if not issue.picked:
             pass_over(session, plan)
-    still = plans.waiting(plan.waits_for)
     session.execute(
         delete(Postponed)
         .where(
             Postponed.issue_id == issue.id,
-            Postponed.subscription_id.not_in(still),
+            ~plans.has_under_way(Postponed.subscription_id, plan.waits_for),
         )
         .execution_options(synchronize_session=False)
     )
@@ -554,7 +552,7 @@ def is_busy(session: Session, plan: Plan, found: Sequence[Edition]) -> bool:
         plans.readers_of(plan.newsletter, plan.issue.rhythm),
         Subscription.status == Status.ACTIVE,
         Subscription.cursor < plan.issue.last_position,
-        Subscription.id.in_(plans.waiting(plan.waits_for)),
+        plans.has_under_way(Subscription.id, plan.waits_for),
     )
     return session.scalar(waits.limit(1)) is not None
 

@@ -135,6 +135,8 @@ class _Run:
             return False
         wanted = self.wanted(post, entry, identity)
         differing = {n: v for n, v in wanted.items() if getattr(post, n) != v}
+        if differing.get("state") is PostState.PUBLISHED:
+            positions.publish(self.newsletter, post)
         for name, value in differing.items():
             setattr(post, name, value)
         changed = self.describe(post, entry) or bool(differing)

@@ -14,8 +14,13 @@ def lock(session: Session, newsletter_id: int) -> Newsletter:
 
 
 def publish(locked: Newsletter, post: Post) -> None:
-    """Make a post public, and to be sent once; one that has a position keeps it."""
+    """Make a post public, and to be sent once.
+
+    One that has a position keeps it, unless it was withdrawn: digests may have passed
+    it by since. Who has had it does not get it again; the ledger knows.
+    """
+    anew = post.state is PostState.WITHDRAWN
     post.state = PostState.PUBLISHED
-    if post.position is None:
+    if post.position is None or anew:
         locked.last_position += 1
         post.position = locked.last_position

@@ -21,6 +21,7 @@ from newsletter.models import (
     Delivery,
     FormerToken,
     Message,
+    Postponed,
     Rate,
     Subscriber,
     Subscription,
@@ -137,6 +138,12 @@ def everything_about(
             _facts(row)
             for row in session.scalars(
                 select(FormerToken).where(FormerToken.subscription_id.in_(ids))
+            )
+        ],
+        "waiting_for": [
+            _facts(row)
+            for row in session.scalars(
+                select(Postponed).where(Postponed.subscription_id.in_(ids))
             )
         ],
         "suppressions": [

@@ -48,7 +48,7 @@ NOT_ABOUT_READERS = {
 }
 HANDED_OVER = {
     *("subscriber", "subscription", "subscription_topic", "consent", "delivery"),
-    *("former_token", "suppression", "rate"),
+    *("former_token", "suppression", "rate", "postponed"),
 }
 
 

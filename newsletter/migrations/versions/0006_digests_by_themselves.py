@@ -19,6 +19,10 @@ def upgrade() -> None:
         "subscription",
         ["newsletter_id", "status", "rhythm", "cursor"],
     )
+    op.drop_index("ix_delivery_subscription_id", "delivery")
+    op.create_index(
+        "ix_delivery_subscription_id", "delivery", ["subscription_id", "message_id"]
+    )
     op.create_table(
         "schedule",
         sa.Column("newsletter_id", sa.Integer(), nullable=False),
@@ -83,6 +87,8 @@ def downgrade() -> None:
     for table in ("message_post", "postponed", "occurrence", "schedule"):
         op.drop_table(table)
     op.drop_index("ix_subscription_rhythm", "subscription")
+    op.drop_index("ix_delivery_subscription_id", "delivery")
+    op.create_index("ix_delivery_subscription_id", "delivery", ["subscription_id"])
     for table, names in COLUMNS.items():
         for name in names:
             op.execute(f"ALTER TABLE {table} DROP COLUMN {name}")

@@ -19,6 +19,7 @@ from newsletter.web import (
     rights,
     security,
     signup,
+    sitemap,
 )
 from newsletter.web.workspace import (
     account,
@@ -39,7 +40,8 @@ from newsletter.web.workspace import (
 
 BLUEPRINTS = (
     *(home.bp, look.bp, pages.bp, signup.bp, signup.by_token, leaving.bp),
-    *(preferences.bp, rights.bp, archive.bp, embed.bp, calls.bp, portraits.bp),
+    *(preferences.bp, rights.bp, archive.bp, sitemap.bp, embed.bp),
+    *(calls.bp, portraits.bp),
     *(overview.bp, account.bp, invitations.bp, subscribers.bp, reader.bp),
     *(newsletter_settings.bp, people.bp),
     feeds.bp,

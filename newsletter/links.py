@@ -116,6 +116,11 @@ def issue_url(settings: Settings, slug: str, number: int) -> str:
     return f"{settings.base_url}/{slug}/issues/{number}/"
 
 
+def view_url(settings: Settings, slug: str, token: str) -> str:
+    """Return the address of an edition as its readers got it: the same for all."""
+    return f"{settings.base_url}/{slug}/view/{token}/"
+
+
 def archive_url(settings: Settings, slug: str) -> str:
     """Return the address of a newsletter's archive."""
     return f"{settings.base_url}/{slug}/issues/"

@@ -586,6 +586,7 @@ class Issue(Base):
     after_position: Mapped[int] = mapped_column(default=0)  # posts in (after, last]
     last_position: Mapped[int] = mapped_column(default=0)
     total: Mapped[int] = mapped_column(default=0)
+    listed: Mapped[bool] = mapped_column(default=True)  # in the public archive
     scheduled_at: Mapped[datetime | None]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
@@ -668,7 +669,16 @@ class Message(Base):
     """The words shared by everyone who gets exactly the same mail."""
 
     __tablename__ = "message"
-    __table_args__ = (Index("ix_message_state", "state", "lane"),)
+    __table_args__ = (
+        Index("ix_message_state", "state", "lane"),
+        Index(
+            "uq_message_view_token",
+            "view_token",
+            unique=True,
+            sqlite_where=text("view_token IS NOT NULL"),
+            postgresql_where=text("view_token IS NOT NULL"),
+        ),
+    )
 
     id: Mapped[BigKey]
     kind: Mapped[Kind] = mapped_column(states(Kind))
@@ -687,6 +697,9 @@ class Message(Base):
     subject: Mapped[str] = mapped_column(String(500))
     sender: Mapped[Email]  # envelope sender
     nonce: Mapped[str] = mapped_column(String(32))  # in every Message-ID of it
+    preview_text: Mapped[Words] = mapped_column(default="")
+    # Opens the edition in a browser; the same for all its readers.
+    view_token: Mapped[str | None] = mapped_column(String(32))
     html: Mapped[Words] = mapped_column(default="")  # with fields, as `mime.py` marks
     text: Mapped[Words] = mapped_column(default="")
     frozen: Mapped[bytes] = mapped_column(LargeBinary)  # `mime.Frozen`, packed

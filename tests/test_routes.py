@@ -12,7 +12,7 @@ from newsletter import links
 from newsletter.config import Settings
 from newsletter.db import Base, Database, utcnow
 from newsletter.digests import drafts, publish
-from newsletter.models import Author, Feed, FeedPush, Portrait, Role, Status
+from newsletter.models import Author, Feed, FeedPush, Message, Portrait, Role, Status
 from newsletter.web import security
 from tests.factories import NOW, make_newsletter, make_post, make_subscription
 from tests.web.at_work import as_editor
@@ -82,6 +82,7 @@ def world(database: Database, settings: Settings) -> dict[str, Any]:
             "reader": [reader.id, reader.round],
             "leave": reader.leave_token,
             "preferences": reader.preferences_token,
+            "view": session.scalar(select(Message.view_token)),
         }
 
 
@@ -92,6 +93,8 @@ def token_for(path: str, settings: Settings, world: dict[str, Any]) -> str:
     for name in ("preferences", "websub", "ping"):
         if path.startswith(f"/{name}/"):
             return str(world["push" if name == "websub" else name])
+    if "/view/" in path:
+        return str(world["view"])
     purpose = next((p for p in links.PURPOSES if path.startswith(p.path)), None)
     if purpose is None:
         return links.new_token()

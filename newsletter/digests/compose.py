@@ -60,12 +60,16 @@ def compose(
     newsletter: Newsletter,
     posts: Sequence[IssuePost],
     words: Language,
+    *,
+    web_url: str = "",
 ) -> Letter:
     """Write one edition of an issue, with fields where a reader's links will stand.
 
+    `web_url` is where it can be read on the web; without it, the newsletter's page.
     Raises InvalidInput if its opening alone is more than a mail holds.
     """
     frame = _Frame.of(settings, issue, newsletter, posts, words)
+    frame = replace(frame, web_url=web_url or frame.web_url)
     entries, left_out = frame.fit()
     values = frame.values(entries, left_out)
     return Letter(
@@ -86,6 +90,7 @@ def compose(
             else ""
         ),
         feedback_id=_feedback_id(settings, issue, newsletter),
+        preview_text=frame.preview_text,
     )
 
 
@@ -165,7 +170,7 @@ class _Frame:
             opening=_opening(issue.opening, tags),
             title=wording.title(len(entries), words, new=new),
             date=date,
-            web_url=_web_url(settings, issue, newsletter),
+            web_url=links.newsletter_url(settings, newsletter.slug),
         )
 
     def fit(self) -> tuple[list[Entry], int]:
@@ -291,12 +296,6 @@ def _post_url(settings: Settings, newsletter: Newsletter, post: Post) -> str:
     if whole and markup.is_web(link):
         return link
     return links.post_url(settings, newsletter.slug, post.id)
-
-
-def _web_url(settings: Settings, issue: Issue, newsletter: Newsletter) -> str:
-    if issue.number is None or not newsletter.public_archive:
-        return links.newsletter_url(settings, newsletter.slug)
-    return links.issue_url(settings, newsletter.slug, issue.number)
 
 
 def _feedback_id(settings: Settings, issue: Issue, newsletter: Newsletter) -> str:

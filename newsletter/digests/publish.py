@@ -28,9 +28,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session
 
-from newsletter import i18n
+from newsletter import i18n, links
 from newsletter.config import Settings
-from newsletter.digests import compose, drafts, occurrences
+from newsletter.digests import archive, compose, drafts, occurrences
 from newsletter.digests import editions as plans
 from newsletter.digests.editions import REACHED, Edition, Plan, audience_count
 from newsletter.errors import N_, Conflict, InkorgError, InvalidInput
@@ -143,6 +143,7 @@ def send(
         number=_next_number(session, issue.newsletter),
         held_reason="",
         held_values={},
+        listed=issue.listed and archive.is_for_all(issue),
     )
     occurrences.issue_went(session, issue)
     issue.total = _queue(session, settings, plan, found, now)
@@ -180,13 +181,18 @@ def _message(
     """Freeze an edition; one that nobody gets is the archive's."""
     issue, newsletter = plan.issue, plan.newsletter
     words = i18n.language(edition.language)
-    letter = compose.compose(settings, issue, newsletter, edition.posts, words)
+    token = links.new_token()
+    url = archive.web_url(settings, issue, newsletter, edition, token)
+    letter = compose.compose(
+        settings, issue, newsletter, edition.posts, words, web_url=url
+    )
     message = outbox.store_edition(
         session,
         letter,
         issue_id=issue.id,
         newsletter_id=newsletter.id,
         edition=edition.name,
+        view_token=token,
         now=now,
     )
     session.execute(

@@ -68,6 +68,7 @@ class Letter:
     leave_url: str = ""  # with the field LEAVE in it
     archive_url: str = ""
     feedback_id: str = ""  # issue:list:type:sender
+    preview_text: str = ""  # what mailboxes show beside the subject; also in the HTML
 
     @property
     def sender(self) -> str:

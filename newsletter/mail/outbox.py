@@ -78,9 +78,13 @@ def store_edition(
     issue_id: int,
     newsletter_id: int,
     edition: str,
+    view_token: str | None = None,
     now: datetime,
 ) -> Message:
-    """Freeze an edition of an issue; nobody gets it before `queue_readers`."""
+    """Freeze an edition of an issue; nobody gets it before `queue_readers`.
+
+    `view_token` is in the address at which its mails say it can be read on the web.
+    """
     return _store(
         session,
         letter,
@@ -89,6 +93,7 @@ def store_edition(
         now=now,
         issue_id=issue_id,
         edition=edition,
+        view_token=view_token,
     )
 
 
@@ -163,6 +168,7 @@ def _store(
         language=letter.language,
         subject=headers.safe_text(letter.subject, headers.SUBJECT_LIMIT),
         sender=letter.sender,
+        preview_text=letter.preview_text,
         nonce=secrets.token_hex(8),
         html=mime.without_fields(letter.html),
         text=mime.without_fields(letter.text),

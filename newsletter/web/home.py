@@ -9,6 +9,7 @@ from newsletter import newsletters
 from newsletter.db import db, utcnow
 from newsletter.models import Delivery, DeliveryState, Message, MessageState
 from newsletter.web import frame
+from newsletter.web.security import current_settings
 
 bp = Blueprint("home", __name__)
 
@@ -40,7 +41,8 @@ def front() -> ResponseReturnValue:
 @bp.get("/robots.txt")
 def robots() -> Response:
     """Tell programs what not to follow."""
-    return Response(ROBOTS, mimetype="text/plain")
+    text = f"{ROBOTS}\nSitemap: {current_settings().base_url}/sitemap.xml\n"
+    return Response(text, mimetype="text/plain")
 
 
 @bp.get("/favicon.ico")

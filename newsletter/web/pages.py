@@ -9,8 +9,9 @@ from sqlalchemy import select
 
 from newsletter import links, markup
 from newsletter.db import db
+from newsletter.digests import archive
 from newsletter.errors import N_, InvalidInput, NotFound
-from newsletter.models import Issue, IssueState, Newsletter, Post, PostState
+from newsletter.models import Newsletter, Post, PostState
 from newsletter.posts import editing, portraits
 from newsletter.subscribers import gate
 from newsletter.web import frame
@@ -20,8 +21,6 @@ from newsletter.web.security import CONTENT_SECURITY_POLICY, current_settings
 
 bp = Blueprint("pages", __name__)
 
-# Issues that readers may look at: those that have begun to go out.
-PUBLIC = (IssueState.SENDING, IssueState.PAUSED, IssueState.SENT)
 PICTURES_POLICY = CONTENT_SECURITY_POLICY.replace(
     "img-src 'self' data:", "img-src 'self' data: https:"
 )
@@ -58,7 +57,7 @@ def newsletter_page(
         posts=editing.latest(db.session(), newsletter, newsletter.posts_on_page),
         portraits=portraits.any_of(db.session(), newsletter),
         contact=contact(newsletter),
-        has_issues=has_issues(newsletter),
+        has_issues=archive.has_issues(db.session(), newsletter),
         canonical=links.newsletter_url(current_settings(), newsletter.slug),
         others=frame.other_languages(newsletter) if error is None else [],
         **form(newsletter, typed=typed, error=error),
@@ -165,20 +164,3 @@ def attached(post: Post) -> list[tuple[str, str]]:
 def shown(url: str) -> str:
     """Return a web address as people write it."""
     return url.partition("://")[2].removeprefix("www.").rstrip("/")
-
-
-def has_issues(newsletter: Newsletter) -> bool:
-    """Tell whether there is anything to see in the public archive."""
-    if not newsletter.public_archive:
-        return False
-    return bool(
-        db.session.scalar(
-            select(Issue.id)
-            .where(
-                Issue.newsletter_id == newsletter.id,
-                Issue.number.is_not(None),
-                Issue.state.in_(PUBLIC),
-            )
-            .limit(1)
-        )
-    )

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from flask import Flask
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 from sqlalchemy import select
 from werkzeug.serving import make_server
 
@@ -18,7 +18,7 @@ from newsletter import links
 from newsletter.config import Settings
 from newsletter.db import Database, utcnow
 from newsletter.digests import drafts, publish
-from newsletter.models import Message, Newsletter, Status, Subscription, Topic
+from newsletter.models import Consent, Message, Newsletter, Status, Subscription, Topic
 from newsletter.subscribers import addresses, asking
 from tests.browser.conftest import Live, NewPage, Theme, axe
 from tests.factories import NOW, make_newsletter, make_post, make_subscription
@@ -357,6 +357,23 @@ def test_the_form_works_on_another_sites_page(
         assert newest.subscriber.email == "gast@bostaden.se"
 
 
+def test_what_stands_around_a_mail_is_for_everyone(
+    live: Live, world: World, new_page: NewPage
+) -> None:
+    def without_sandbox(route: Route) -> None:
+        """Let axe run: the page itself forbids all scripts."""
+        answer = route.fetch()
+        headers = {**answer.headers, "content-security-policy": "img-src 'self'"}
+        route.fulfill(response=answer, headers=headers)
+
+    page = new_page(width=320, theme="dark")
+    page.route("**/issues/1/", without_sandbox)
+    page.goto(live.url("/labbet/issues/1/"))
+    assert page.evaluate("document.documentElement.scrollWidth") <= 320
+    for part in ("header", "main + .around"):
+        axe(page, f"document.querySelector({part!r})")
+
+
 def test_a_sent_issue_shows_the_mail_and_runs_nothing(
     live: Live, world: World, new_page: NewPage, database: Database
 ) -> None:
@@ -372,5 +389,12 @@ def test_a_sent_issue_shows_the_mail_and_runs_nothing(
     expect(page.get_by_text("Integrationskör söker framtidsfinansiering").last)
     assert page.title() != "owned"
     assert dialogs == []
-    page.get_by_role("link", name="Få nya inlägg i din inkorg").first.click()
-    assert page.url == live.url("/labbet/")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    page.get_by_role("link", name="Prenumerera").first.click()
+    page.get_by_label("Din e-postadress").fill("granne@bostaden.se")
+    page.get_by_role("button", name="Prenumerera").click()
+    page.wait_for_url("**/labbet/sent/")
+    with database.reading() as session:
+        consent = session.scalar(select(Consent).order_by(Consent.id.desc()))
+        assert consent is not None
+        assert consent.page == live.url("/labbet/issues/1/")

@@ -11,6 +11,7 @@ from werkzeug.routing import Rule
 from newsletter.db import Database
 from newsletter.editors import RANK
 from newsletter.models import (
+    AuthorSpelling,
     Delivery,
     DeliveryState,
     Feed,
@@ -68,7 +69,10 @@ def ids(app: Flask, database: Database) -> dict[str, dict[str, Any]]:
             post = make_post(session, newsletter)
             issue = Issue(newsletter_id=newsletter.id, state=IssueState.DRAFT)
             feed = Feed(newsletter_id=newsletter.id, url=f"https://{slug}.example/f")
-            session.add_all([issue, feed])
+            spelling = AuthorSpelling(
+                newsletter_id=newsletter.id, author_id=post.author_id, name="B. Ek"
+            )
+            session.add_all([issue, feed, spelling])
             reader = make_subscription(session, newsletter)
             session.flush()
             found[slug] = {
@@ -76,6 +80,7 @@ def ids(app: Flask, database: Database) -> dict[str, dict[str, Any]]:
                 "newsletter": newsletter,
                 "post_id": post.id,
                 "author_id": post.author_id,
+                "spelling_id": spelling.id,
                 "issue_id": issue.id,
                 "feed_id": feed.id,
                 "subscription_id": reader.id,

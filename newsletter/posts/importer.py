@@ -16,26 +16,18 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import and_, exists, or_, select
+from sqlalchemy import and_, or_, select
 from sqlalchemy.orm import Session
 
-from newsletter.models import (
-    Author,
-    Feed,
-    Issue,
-    IssuePost,
-    Newsletter,
-    Post,
-    PostState,
-)
+from newsletter.models import Author, Feed, Newsletter, Post, PostState
 from newsletter.posts import authors, matching, positions, topics
 from newsletter.posts.entries import Entry, Parsed
 from newsletter.posts.identity import Identity, identify
 
 FLOOD = 20  # more new posts than this in one fetch are held
 TOO_OLD = timedelta(days=60)
-# A post that has gone from its feed this soon was taken back; more than a few at once
-# are a feed in trouble.
+# A post that has gone from its feed this soon, or before it was sent, was taken back;
+# more than a few at once are a feed in trouble.
 TAKEN_BACK = timedelta(days=14)
 MOST_TAKEN_BACK = 3
 # The clocks of blogs go wrong by minutes, and calendars by years.
@@ -137,6 +129,8 @@ class _Run:
         differing = {n: v for n, v in wanted.items() if getattr(post, n) != v}
         if differing.get("state") is PostState.PUBLISHED:
             positions.publish(self.newsletter, post)
+        if "position" in differing:
+            positions.take_out_of_drafts(self.session, post)
         for name, value in differing.items():
             setattr(post, name, value)
         changed = self.describe(post, entry) or bool(differing)
@@ -157,7 +151,9 @@ class _Run:
         """Return what a date in the feed makes of a post."""
         waits = post.publish_at is not None
         if at is not None and self.is_ahead(at):
-            if not waits and (post.state is PostState.HELD or self.was_sent(post)):
+            if not waits and (
+                post.state is PostState.HELD or positions.was_sent(self.session, post)
+            ):
                 return {}
             return {
                 "state": PostState.DRAFT,
@@ -173,15 +169,6 @@ class _Run:
     def is_ahead(self, at: datetime | None) -> bool:
         """Tell whether a date is one to wait for."""
         return at is not None and SKEW < at - self.now < TOO_FAR
-
-    def was_sent(self, post: Post) -> bool:
-        """Tell whether any reader may have got a post."""
-        sent = exists().where(
-            IssuePost.post_id == post.id,
-            Issue.id == IssuePost.issue_id,
-            Issue.number.is_not(None),
-        )
-        return bool(self.session.scalar(select(sent)))
 
     def describe(self, post: Post, entry: Entry) -> bool:
         """Take over the byline and the topics; tell whether the topics changed."""
@@ -253,10 +240,12 @@ class _Run:
                 ),
                 Post.edited.is_(False),
                 Post.published_at > oldest,
-                Post.created_at > self.now - TAKEN_BACK,
+                or_(Post.created_at > self.now - TAKEN_BACK, ~positions.sent(Post.id)),
                 Post.id.not_in(self.seen),
             )
         ).all()
+        if len(gone) > MOST_TAKEN_BACK:  # a clean-up long ago hides no fresh one
+            gone = [p for p in gone if p.created_at > self.now - TAKEN_BACK]
         if len(gone) > MOST_TAKEN_BACK:
             return 0
         for post in gone:

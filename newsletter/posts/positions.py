@@ -1,8 +1,9 @@
 """Positions: the order in which posts could first be sent. Cursors compare to it."""
 
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, delete, exists, or_, select
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from newsletter.models import Newsletter, Post, PostState
+from newsletter.models import Issue, IssuePost, MessagePost, Newsletter, Post, PostState
 
 
 def lock(session: Session, newsletter_id: int) -> Newsletter:
@@ -24,3 +25,28 @@ def publish(locked: Newsletter, post: Post) -> None:
     if post.position is None or anew:
         locked.last_position += 1
         post.position = locked.last_position
+
+
+def was_sent(session: Session, post: Post) -> bool:
+    """Tell whether any reader may have got a post."""
+    return bool(session.scalar(select(sent(post.id))))
+
+
+def sent(post_id: int | InstrumentedAttribute[int]) -> ColumnElement[bool]:
+    """Return the condition that a post stands in an issue or a mail that was frozen."""
+    in_issue = exists().where(
+        IssuePost.post_id == post_id,
+        Issue.id == IssuePost.issue_id,
+        Issue.number.is_not(None),
+    )
+    return or_(in_issue, exists().where(MessagePost.post_id == post_id))
+
+
+def take_out_of_drafts(session: Session, post: Post) -> None:
+    """Take a post out of the issues that have not gone out: it gets another place."""
+    drafts = select(Issue.id).where(Issue.number.is_(None))
+    session.execute(
+        delete(IssuePost).where(
+            IssuePost.post_id == post.id, IssuePost.issue_id.in_(drafts)
+        )
+    )

@@ -37,7 +37,7 @@ TROUBLE_SECONDS = 10.0  # between tries while the database is away
 
 TOKEN_PATHS = (
     *(purpose.path for purpose in links.PURPOSES),
-    *("/unsubscribe/", "/preferences/"),
+    *("/unsubscribe/", "/preferences/", "/ping/", "/websub/"),
     # Flask-Security's: a new password, and a second factor or passkey being set up.
     *("/editor/login/forgotten/", "/editor/account/second-factor/"),
     *("/editor/login/passkey/", "/editor/account/passkeys/"),

@@ -57,7 +57,10 @@ def fetch(place: Installation, slug: str, as_json: bool) -> None:
     if as_json:
         show_json(rows)
     elif not rows:
-        click.echo("There are no feeds. Add one with newsletter create --feed.")
+        click.echo(
+            "There are no feeds to fetch. Add one with newsletter create --feed, or in"
+            " the workspace; a paused one is followed again there."
+        )
     if failed:
         raise FeedError(
             "%(failed)s of %(count)s feeds failed; they are tried again by themselves.",
@@ -178,6 +181,7 @@ def _row(post: Post, topic_names: list[str]) -> dict[str, Any]:
         "id": post.id,
         "state": post.state,
         "position": post.position,
+        "publish_at": post.publish_at,
         "published_at": post.published_at,
         "title": post.title,
         "excerpt": post.excerpt,

@@ -436,6 +436,8 @@ def test_a_database_that_is_away_is_one_line(
 @pytest.mark.parametrize(
     ("path", "masked"),
     [
+        ("/ping/abc-DEF_1", "/ping/…"),
+        ("/websub/abc-DEF_1", "/websub/…"),
         ("/labbet/", "/labbet/"),
         ("/labbet/issues/12/", "/labbet/issues/12/"),
         ("/confirm/abc.def", "/confirm/…"),

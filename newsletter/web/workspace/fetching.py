@@ -30,14 +30,15 @@ def fetch(newsletter: Newsletter) -> Response:
         )
     )
     tell(outcomes)
-    return redirect(url_for("posts.index", slug=newsletter.slug))
+    place = "posts.index" if outcomes else "feeds.index"
+    return redirect(url_for(place, slug=newsletter.slug))
 
 
 def tell(outcomes: list[Outcome]) -> None:
     """Say on the next page what the feeds brought, and what went wrong."""
     words = rendering.words()
     if not outcomes:
-        say(N_("The newsletter has no feeds. Add one under Feeds."), "warn")
+        say(N_("No feed is being followed. Add one, or follow one again."), "warn")
         return
     troubles = [
         f"{outcome.url[:200]}: {words.error(outcome.error)}"

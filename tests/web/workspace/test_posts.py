@@ -305,7 +305,7 @@ class TestFetching:
 
 def test_fetching_without_feeds_says_where_to_add_one(editor: FlaskClient) -> None:
     answer = post(editor, POSTS + "fetch", {})
-    assert "Nyhetsbrevet har inga flöden" in editor.get(answer.location).text
+    assert "Inget flöde följs." in editor.get(answer.location).text
 
 
 WRITES = ("new", "fetch", "held", "{id}/", "{id}/publish", "{id}/withdraw")

@@ -248,6 +248,8 @@ def _store(
     report = _take(
         session, settings, feed, newsletter, fetched.download, fetched.parsed, now
     )
+    if report.held:
+        health.tell_held(session, settings, feed, newsletter, report.held, now=now)
     return Outcome(due.newsletter, due.url, report=report)
 
 

@@ -2,12 +2,13 @@
 
 A feed is broken when it has failed several times over some hours, when it says that it
 is gone, or when something else than a feed stands at its address. The editors get one
-mail then, and another when it is well again.
+mail then, and another when it is well again; and one when posts of it are held back.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
 from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
@@ -30,6 +31,9 @@ BROKEN_AFTER = timedelta(hours=2)
 NO_FEED_FAILURES = 3  # in a row, where what came was no feed
 
 
+Writer = Callable[[Language, Settings, Feed, Newsletter, datetime], Notice]
+
+
 @dataclass(frozen=True, slots=True)
 class Line:
     """How a feed is, in a sentence or two, and why."""
@@ -48,7 +52,8 @@ def note_success(
 ) -> None:
     """Write down that a feed was read; tell the editors if they know it as broken."""
     if feed.told_at is not None:
-        _tell(session, settings, feed, newsletter, well=True, now=now)
+        occasion = f"well:{int(feed.told_at.timestamp())}"
+        _tell(session, settings, feed, newsletter, _well, occasion, now=now)
     feed.failing_since, feed.failures, feed.told_at = None, 0, None
     feed.error, feed.error_values, feed.error_status = "", {}, 0
     feed.gone = False
@@ -80,8 +85,24 @@ def note_failure(
         wait = LONGEST_BACKOFF if feed.gone else max(wait, error.wait)
     feed.next_check_at = now + wait
     if feed.told_at is None and _is_broken(feed, unreadable=unreadable, now=now):
-        _tell(session, settings, feed, newsletter, well=False, now=now)
+        occasion = f"broken:{int(feed.failing_since.timestamp())}"
+        _tell(session, settings, feed, newsletter, _broken, occasion, now=now)
         feed.told_at = now
+
+
+def tell_held(
+    session: Session,
+    settings: Settings,
+    feed: Feed,
+    newsletter: Newsletter,
+    held: int,
+    *,
+    now: datetime,
+) -> None:
+    """Tell the editors that posts are held back; once a day for each feed."""
+    write = partial(_held, held)
+    occasion = f"held:{now.date().isoformat()}"
+    _tell(session, settings, feed, newsletter, write, occasion, now=now)
 
 
 def last_posts(session: Session, feeds: Iterable[Feed]) -> dict[int, datetime]:
@@ -150,16 +171,14 @@ def _tell(
     settings: Settings,
     feed: Feed,
     newsletter: Newsletter,
+    write: Writer,
+    occasion: str,
     *,
-    well: bool,
     now: datetime,
 ) -> None:
     """Queue a mail to each editor of the newsletter, in their own language."""
-    since = feed.failing_since or now
-    occasion = f"feed:{feed.id}:{'well' if well else 'broken'}:{int(since.timestamp())}"
     for editor in _editors(session, newsletter):
         words = i18n.language(editor.language)
-        write = _well if well else _broken
         letter = notice_letter(
             words,
             write(words, settings, feed, newsletter, now),
@@ -170,7 +189,7 @@ def _tell(
             session,
             letter,
             address=editor.email,
-            occasion=occasion,
+            occasion=f"feed:{feed.id}:{occasion}",
             now=now,
             newsletter_id=newsletter.id,
         )
@@ -216,6 +235,35 @@ def _broken(
         ],
         button=words.gettext("Look at the feeds"),
         url=_page(settings, newsletter),
+        footer=_why(words, newsletter),
+    )
+
+
+def _held(
+    held: int,
+    words: Language,
+    settings: Settings,
+    feed: Feed,
+    newsletter: Newsletter,
+    _now: datetime,
+) -> Notice:
+    return Notice(
+        subject=words.gettext("%(title)s: posts wait for you", title=newsletter.title),
+        paragraphs=[
+            words.ngettext(
+                "%(num)s post from the feed %(url)s waits for your yes.",
+                "%(num)s posts from the feed %(url)s wait for your yes.",
+                held,
+                url=feed.url,
+            ),
+            words.gettext(
+                "It brought many at once, or old ones: that happens when a blog moves,"
+                " and nobody should get its archive by mail. Nothing of it goes out"
+                " before you have looked."
+            ),
+        ],
+        button=words.gettext("Look through"),
+        url=f"{settings.base_url}/editor/{newsletter.slug}/posts/?state=held",
         footer=_why(words, newsletter),
     )
 

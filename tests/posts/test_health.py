@@ -106,6 +106,31 @@ def test_editors_hear_once_that_a_feed_is_broken_and_once_that_it_is_well(
     assert len(mails(database)) == 6
 
 
+def test_editors_hear_once_a_day_that_posts_are_held_back(
+    database: Database,
+    settings: Settings,
+    server: FeedServer,
+    client: Client,
+    feed: Feed,
+) -> None:
+    tick(database, settings, client, NOW)
+    for n in range(2):
+        old = RSS.replace(b"g-1", b"o-%d" % n).replace(b"/kvall/", b"/o%d/" % n)
+        old = old.replace(b"En egen", b"Gammal %d" % n).replace(b"2026", b"2019")
+        server.answers["/feed"] = Answer(old)
+        for _ in range(2):
+            done = fetching.fetch_now(database, settings, now=NOW, client=client)
+            assert len(list(done)) == 1
+    told = mails(database)
+    assert [address for address, _, _ in told] == [
+        "agare@x.example",
+        "english@x.example",
+    ]
+    assert told[1][1] == "Allmännyttans innovationslabb: posts wait for you"
+    assert f"1 inlägg från flödet {feed.url} väntar" in " ".join(told[0][2].split())
+    assert "/editor/labbet/posts/?state=held" in told[0][2]
+
+
 def test_a_feed_that_recovers_in_time_is_no_news(
     database: Database,
     settings: Settings,

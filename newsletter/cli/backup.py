@@ -4,6 +4,7 @@ import shutil
 import sqlite3
 import subprocess
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 
 import click
@@ -13,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from newsletter import migrate
 from newsletter.cli.common import Installation, example, with_installation
+from newsletter.db import utcnow
 from newsletter.errors import N_, Conflict, InkorgError, InvalidInput, NotFound
 from newsletter.models import (
     Delivery,
@@ -22,6 +24,7 @@ from newsletter.models import (
     IssueState,
     Message,
     MessageState,
+    Mode,
     Newsletter,
 )
 from newsletter.subscribers import farewells
@@ -30,6 +33,9 @@ from newsletter.subscribers.farewells import Farewell
 PAGES_A_STEP = 1000  # of SQLite: writers get in between
 POSTGRESQL_MAGIC = b"PGDMP"
 SQLITE_MAGIC = b"SQLite format 3\0"
+N_RESTORED = N_(
+    "A backup was restored. Nobody knows what went out after it was made: look first."
+)
 UNSETTLED = (DeliveryState.QUEUED, DeliveryState.CLAIMED, DeliveryState.DEFERRED)
 
 
@@ -82,11 +88,17 @@ def restore(place: Installation, file: Path, force: bool) -> None:
     migrate.upgrade(place.database.engine)
     with place.database.transaction() as session:
         held, paused, dropped = _silence(session)
+        halted = _halt(session, utcnow())
         gone = farewells.repeat(session, said)
     click.echo(
         f"Restored. Held: {held} issues, paused: {paused} issues, dropped: {dropped}"
         f" single mails. Left again: {gone} readers who had left since the backup."
     )
+    for slug in halted:
+        click.echo(
+            f"No digest of {slug} goes by itself before you say:"
+            f" python -m newsletter newsletter go-ahead {slug}"
+        )
 
 
 def _farewells(place: Installation) -> list[Farewell]:
@@ -116,10 +128,21 @@ def _silence(session: Session) -> tuple[int, int, int]:
     return scheduled, sending, dropped
 
 
+def _halt(session: Session, now: datetime) -> list[str]:
+    """Let no digest go by itself; return the newsletters that did."""
+    query = select(Newsletter).where(Newsletter.mode != Mode.HAND)
+    found = list(session.scalars(query.order_by(Newsletter.slug)))
+    for newsletter in found:
+        newsletter.halted_at = now
+    session.flush()
+    return [newsletter.slug for newsletter in found]
+
+
 def _move_issues(session: Session, old: IssueState, new: IssueState) -> int:
     issues = session.scalars(select(Issue).where(Issue.state == old)).all()
     for issue in issues:
         issue.state = new
+        issue.held_reason = N_RESTORED
     session.flush()
     return len(issues)
 

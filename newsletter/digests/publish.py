@@ -377,7 +377,16 @@ def schedule(session: Session, issue: Issue, at: datetime, *, now: datetime) -> 
 
 def unschedule(session: Session, issue: Issue) -> None:
     """Make a scheduled or held issue a draft again. Raises Conflict."""
-    _move(session, issue, drafts.EDITABLE, IssueState.DRAFT, N_GONE, scheduled_at=None)
+    _move(
+        session,
+        issue,
+        drafts.EDITABLE,
+        IssueState.DRAFT,
+        N_GONE,
+        scheduled_at=None,
+        held_reason="",
+        held_values={},
+    )
 
 
 def hold(session: Session, issue: Issue, why: InkorgError) -> None:
@@ -424,7 +433,8 @@ def pause(session: Session, issue: Issue) -> None:
 
 def resume(session: Session, issue: Issue) -> None:
     """Go on with a paused issue. Raises Conflict."""
-    _move(session, issue, (IssueState.PAUSED,), IssueState.SENDING, N_NOT_PAUSED)
+    paused = (IssueState.PAUSED,)
+    _move(session, issue, paused, IssueState.SENDING, N_NOT_PAUSED, held_reason="")
     ledger.resume(session, issue.id)
 
 

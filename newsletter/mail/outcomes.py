@@ -39,6 +39,7 @@ WORDS: dict[str, str] = {
     Status.SUPPRESSED: N_("The address is not to be mailed"),
     "erased": N_("Erased before it was their turn"),
     "cancelled": N_("The issue was cancelled"),
+    "merged": N_("Became one with another subscription of theirs"),
     "unknown": N_("Unknown after a stop; held back rather than sent twice"),
 }
 STATE_WORDS: dict[str, str] = {

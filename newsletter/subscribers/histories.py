@@ -63,6 +63,7 @@ SKIPPED = {
     "suppressed": N_("Not sent: mail to the address was stopped before their turn."),
     "paused": N_("Not sent: they paused before it was their turn."),
     "cancelled": N_("Not sent: the issue was cancelled."),
+    "merged": N_("Not sent: they took this address over; it comes to the other one."),
 }
 DELIVERED = {
     DeliveryState.SENT: N_("Sent on %(day)s; the receiving server took it."),

@@ -5,6 +5,7 @@ from datetime import datetime
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
+from newsletter.mail import ledger
 from newsletter.models import (
     Consent,
     Delivery,
@@ -24,7 +25,6 @@ PRECEDENCE = (
     Status.LEFT,
     Status.SUPPRESSED,
 )
-READING = (Status.ACTIVE, Status.PAUSED)
 
 
 def merge(
@@ -38,14 +38,26 @@ def merge(
             mine.subscriber = there
             continue
         stays, goes = sorted((mine, other), key=lambda s: PRECEDENCE.index(s.status))
-        if goes.status in READING:
-            stays.cursor = max(stays.cursor, goes.cursor)
+        _take_over(session, stays, goes, now)
         _absorb(session, stays, goes, now)
         stays.subscriber = there
     session.flush()
     moving_id = moving.id
     session.expunge(moving)
     session.execute(delete(Subscriber).where(Subscriber.id == moving_id))
+
+
+def _take_over(
+    session: Session, stays: Subscription, goes: Subscription, now: datetime
+) -> None:
+    """Let nothing come twice that both were to get, and nothing be lost.
+
+    The cursor stays: the other one may have passed what they had not chosen. What the
+    other has brought, the ledger knows, and is asked up to where that had come. What is
+    under way to the other stays behind: it comes again, to the one address.
+    """
+    ledger.skip_subscription(session, goes.id, reason="merged", now=now)
+    stays.had_until = max(stays.had_until, goes.had_until, goes.cursor)
 
 
 def _absorb(

@@ -6,9 +6,13 @@ from datetime import datetime
 import pytest
 from sqlalchemy import select
 
+from newsletter import editors
 from newsletter.config import Settings
 from newsletter.db import Database
 from newsletter.digests import drafts, planning, publish
+from newsletter.digests.telling import held_because
+from newsletter.errors import Conflict
+from newsletter.i18n import language
 from newsletter.models import (
     Issue,
     IssueState,
@@ -16,12 +20,17 @@ from newsletter.models import (
     Mode,
     Post,
     PostTopic,
+    Role,
     Status,
+    Subscription,
     SubscriptionTopic,
+    Suppression,
     Topic,
 )
 from newsletter.posts import editing
+from newsletter.subscribers import merging
 from newsletter.subscribers.starting import starting_position
+from tests.delivering import deliver
 from tests.digests.weeks import (
     BOUNCED,
     DAILY,
@@ -426,3 +435,214 @@ def test_more_posts_than_wanted_are_headlines_and_count_as_sent(weeks: Weeks) ->
         assert "Det nyare stycket" in text
         assert "Det äldre stycket" not in text
         assert "Äldre" in text
+
+
+def editor(weeks: Weeks, email: str, role: Role, tongue: str = "sv") -> None:
+    with weeks.database.transaction() as session:
+        here = weeks.newsletter(session)
+        editors.add(session, email, role, here, now=START).language = tongue
+
+
+def test_held_for_an_editor_it_is_sent_as_it_was_shown(weeks: Weeks) -> None:
+    weeks.change(mode=Mode.HELD)
+    editor(weeks, "chef@x.example", Role.OWNER)
+    editor(weeks, "writer@x.example", Role.EDITOR, "en")
+    editor(weeks, "guest@x.example", Role.VIEWER)
+    for name in "abc":
+        weeks.reader(name)
+    for title in ("Ett", "Två"):
+        weeks.post(title)
+    weeks.run(MONDAY)
+    weeks.run(MONDAY + HOUR)
+    (issue,) = weeks.issues()
+    assert (issue.state, issue.rhythm, issue.number) == (
+        *(IssueState.HELD, WEEKLY, None),
+    )
+    assert held_because(issue, language("sv")).startswith("Varje utskick")
+    (first, swedish), (second, english) = weeks.notices()
+    assert {first, second} == {"chef@x.example", "writer@x.example"}
+    assert swedish.subject == "Ett utskick av Allmännyttans innovationslabb väntar"
+    for text in (swedish.text, english.text):
+        assert f"http://localhost/editor/labbet/issues/{issue.id}/" in text
+        assert "• Ett" in text
+        assert "• Två" in text
+    assert "It would go to 3 readers" in english.text
+    # Its moment passes; what came later waits for the next, and they are reminded.
+    weeks.post("Tre", MONDAY + DAY)
+    weeks.run(MONDAY + WEEK)
+    assert len(weeks.issues()) == 1
+    assert weeks.occurrences()[-1] == ("empty", planning.N_BEHIND)
+    assert len(weeks.notices()) == 4
+    weeks.send(issue.id, MONDAY + WEEK + DAY)
+    weeks.settle(MONDAY + WEEK + DAY)
+    assert weeks.got("a") == [["Ett", "Två"]]
+    assert weeks.occurrences()[0] == ("issued", "")
+    weeks.run(MONDAY + 2 * WEEK)
+    second_issue = weeks.issues()[1]
+    assert second_issue.state is IssueState.HELD
+    weeks.send(second_issue.id, MONDAY + 2 * WEEK + HOUR)
+    weeks.settle(MONDAY + 2 * WEEK + HOUR)
+    assert [weeks.got(n) for n in "abc"] == [[["Ett", "Två"], ["Tre"]]] * 3
+
+
+@pytest.mark.parametrize("discarded", [True, False])
+def test_a_held_issue_that_is_skipped_lets_its_posts_come_next(
+    weeks: Weeks, discarded: bool
+) -> None:
+    weeks.change(mode=Mode.HELD)
+    weeks.reader("a")
+    weeks.post("Ett")
+    weeks.run(MONDAY)
+    (issue,) = weeks.issues()
+    with weeks.database.transaction() as session:
+        found = session.get_one(Issue, issue.id)
+        (drafts.discard if discarded else publish.skip)(session, found)
+    assert ("skipped", "") in weeks.occurrences()
+    if not discarded:
+        with pytest.raises(Conflict):
+            weeks.send(issue.id, MONDAY + HOUR)
+    weeks.post("Två", MONDAY + DAY)
+    weeks.change(mode=Mode.AUTOMATIC)
+    weeks.run(MONDAY + WEEK)
+    assert weeks.got("a") == [["Ett", "Två"]]
+
+
+def test_too_late_waits_for_a_person(weeks: Weeks) -> None:
+    """Nothing ran on Monday morning; somebody looks before readers get old mail."""
+    editor(weeks, "chef@x.example", Role.OWNER)
+    weeks.reader("w")
+    weeks.reader("e", "each")
+    weeks.post("Ett", START + DAY)
+    weeks.run(MONDAY + planning.GRACE + MINUTE)
+    held = {issue.rhythm: issue for issue in weeks.issues()}
+    assert {issue.state for issue in held.values()} == {IssueState.HELD}
+    assert set(held) == {WEEKLY, "each"}
+    assert {issue.held_reason for issue in held.values()} == {planning.N_LATE}
+    assert len(weeks.notices()) == 2
+    weeks.run(MONDAY + planning.GRACE + 2 * MINUTE)
+    assert len(weeks.issues()) == 2
+    for issue in held.values():
+        weeks.send(issue.id, MONDAY + 12 * HOUR)
+    weeks.settle(MONDAY + 12 * HOUR)
+    weeks.run(MONDAY + WEEK)
+    assert weeks.got("w") == weeks.got("e") == [["Ett"]]
+    # Within the grace it goes; several missed ones are one.
+    weeks.post("Två", MONDAY + DAY)
+    weeks.tick(MONDAY + WEEK + HOUR)
+    weeks.post("Tre", MONDAY + WEEK + DAY)
+    weeks.reader("d", DAILY, cursor=2)
+    weeks.run(MONDAY + 3 * WEEK + planning.GRACE - MINUTE)
+    assert weeks.got("d") == [["Tre"]]
+
+
+def test_what_cannot_be_sent_is_held_and_says_why(weeks: Weeks) -> None:
+    weeks.reader("a")
+    weeks.reader("d", DAILY)
+    weeks.post("Ett")
+    with weeks.database.transaction() as session:
+        weeks.newsletter(session).postal_address = ""
+    weeks.run(START + DAY)
+    (issue,) = weeks.issues()
+    assert (issue.state, issue.rhythm) == (IssueState.HELD, DAILY)
+    assert "adress" in held_because(issue, language("sv"))
+    with weeks.database.transaction() as session:
+        weeks.newsletter(session).postal_address = "Box 1"
+    weeks.send(issue.id, START + DAY + HOUR)
+    weeks.run(MONDAY)
+    assert weeks.got("d") == weeks.got("a") == [["Ett"]]
+
+
+def test_after_a_backup_was_restored_a_person_looks_first(weeks: Weeks) -> None:
+    weeks.reader("a")
+    weeks.post("Ett")
+    with weeks.database.transaction() as session:
+        weeks.newsletter(session).halted_at = START
+    weeks.run(MONDAY)
+    assert weeks.issues() == []
+    with weeks.database.transaction() as session:
+        planning.go_ahead(session, weeks.newsletter(session))
+    weeks.run(MONDAY + HOUR)
+    assert weeks.issues() == []  # from now on
+    weeks.run(MONDAY + WEEK)
+    assert weeks.got("a") == [["Ett"]]
+
+
+def test_readers_of_a_cancelled_or_paused_issue(weeks: Weeks) -> None:
+    """Cancelled, its posts are new again; paused, its readers wait for it."""
+    for name in "ab":
+        weeks.reader(name)
+    weeks.post("Ett")
+    weeks.tick(MONDAY)
+    weeks.settle(MONDAY, names="a")
+    with weeks.database.transaction() as session:
+        publish.cancel(session, session.scalars(select(Issue)).one(), now=MONDAY)
+    weeks.post("Två", MONDAY + DAY)
+    weeks.tick(MONDAY + WEEK)
+    weeks.settle(MONDAY + WEEK, names="a")
+    with weeks.database.transaction() as session:
+        query = select(Issue).where(Issue.state == IssueState.SENDING)
+        publish.pause(session, session.scalars(query).one())
+    weeks.post("Tre", MONDAY + WEEK + DAY)
+    weeks.tick(MONDAY + 2 * WEEK)
+    with weeks.database.transaction() as session:
+        query = select(Issue).where(Issue.state == IssueState.PAUSED)
+        publish.resume(session, session.scalars(query).one())
+    weeks.run(MONDAY + 2 * WEEK + HOUR)
+    weeks.run(MONDAY + 2 * WEEK + 2 * HOUR)
+    assert weeks.got("a") == [["Ett"], ["Två"], ["Tre"]]
+    assert weeks.got("b") == [["Ett", "Två"], ["Tre"]]
+
+
+def test_who_leaves_pauses_or_is_suppressed_gets_nothing_more(weeks: Weeks) -> None:
+    left, paused, erased = (weeks.reader(name) for name in "lpe")
+    weeks.post("Ett")
+    weeks.tick(MONDAY)
+    weeks.set(left, status=Status.LEFT)
+    weeks.set(paused, status=Status.PAUSED)
+    with weeks.database.transaction() as session:
+        hashed = session.get_one(Subscription, erased).subscriber.address_hash
+        session.add(Suppression(address_hash=hashed, reason="never"))
+    deliver(weeks.database, weeks.settings, now=MONDAY + MINUTE)
+    weeks.run(MONDAY + HOUR)
+    weeks.post("Två", MONDAY + DAY)
+    weeks.run(MONDAY + WEEK)
+    assert [weeks.got(name) for name in "lpe"] == [[]] * 3
+    weeks.set(paused, status=Status.ACTIVE)
+    weeks.run(MONDAY + 2 * WEEK)
+    assert [weeks.got(name) for name in "lpe"] == [[], [["Ett", "Två"]], []]
+
+
+def test_two_subscriptions_that_become_one(weeks: Weeks) -> None:
+    """What came to the one is not sent to the other; what neither had comes."""
+    (homes,) = topics_of(weeks, "homes").values()
+    weeks.reader("w")
+    narrow = weeks.reader("d", DAILY, all_topics=False)
+    tie(weeks, SubscriptionTopic(subscription_id=narrow, topic_id=homes))
+    tie(weeks, PostTopic(post_id=weeks.post("Hem"), topic_id=homes))
+    (rents,) = topics_of(weeks, "rents").values()
+    tie(weeks, PostTopic(post_id=weeks.post("Hyror"), topic_id=rents))
+    weeks.run(START + DAY)
+    assert weeks.got("d") == [["Hem"]]
+    tie(weeks, PostTopic(post_id=weeks.post("Hem igen"), topic_id=homes))
+    weeks.tick(START + 2 * DAY)  # under way to the one that goes
+    with weeks.database.transaction() as session:
+        query = select(Subscription).order_by(Subscription.id)
+        stays, goes = session.scalars(query)
+        merging.merge(session, stays.subscriber, goes.subscriber, START + 2 * DAY)
+    weeks.run(MONDAY)
+    assert weeks.got("d") == [["Hem"], ["Hyror", "Hem igen"]]
+    assert weeks.got("w") == []
+
+
+def test_real_mail_leaves_by_itself(weeks: Weeks) -> None:
+    """The clock, the sender and a real server: each reader the right posts, once."""
+    weeks.reader("w")
+    weeks.reader("d", DAILY)
+    weeks.post("Första inlägget")
+    mails = []
+    for at in (START + DAY, MONDAY, MONDAY + MINUTE, MONDAY + DAY):
+        weeks.tick(at)
+        mails += deliver(weeks.database, weeks.settings, now=at)
+        weeks.tick(at + MINUTE)
+    assert [mail.rcpt_to for mail in mails] == [["d@x.example"], ["w@x.example"]]
+    assert all(b"/preferences/" in mail.data for mail in mails)

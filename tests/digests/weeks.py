@@ -142,9 +142,10 @@ class Weeks:
         with self.database.reading() as session:
             return list(session.scalars(select(Issue).order_by(Issue.id)))
 
-    def occurrences(self) -> list[tuple[str, str]]:
-        """Return what became of each moment: its state and the reason."""
-        query = select(Occurrence).order_by(Occurrence.due_at, Occurrence.rhythm)
+    def occurrences(self, rhythm: str = WEEKLY) -> list[tuple[str, str]]:
+        """Return what became of a rhythm's moments: the state and the reason."""
+        query = select(Occurrence).where(Occurrence.rhythm == rhythm)
+        query = query.order_by(Occurrence.due_at)
         with self.database.reading() as session:
             return [(row.state.value, row.reason) for row in session.scalars(query)]
 

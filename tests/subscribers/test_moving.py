@@ -175,7 +175,7 @@ def test_a_bounced_reader_gets_mail_again_at_a_new_address(
 @pytest.mark.parametrize(
     ("here", "there", "kept", "cursor"),
     [
-        (Status.ACTIVE, Status.ACTIVE, "here", 5),
+        (Status.ACTIVE, Status.ACTIVE, "here", 3),
         (Status.ACTIVE, Status.LEFT, "here", 3),
         (Status.LEFT, Status.ACTIVE, "there", 5),
         (Status.ACTIVE, Status.PENDING, "here", 3),
@@ -211,6 +211,7 @@ def test_two_subscriptions_of_one_person_become_one(
     moved = accept(session, settings, ask(session, settings, reader))
     assert moved.id == (reader.id if kept == "here" else other.id)
     assert moved.cursor == cursor
+    assert moved.had_until == (5 if kept == "here" else 3)  # what the ledger is asked
     assert session.scalars(select(Subscriber.email)).all() == [NEW]
     assert session.scalar(select(func.count(Subscription.id))) == 2
     session.expire_all()

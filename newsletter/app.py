@@ -34,6 +34,7 @@ from newsletter.web.workspace import (
     people,
     posts,
     reader,
+    rhythm_settings,
     sending,
     subscribers,
 )
@@ -44,6 +45,7 @@ BLUEPRINTS = (
     *(calls.bp, portraits.bp),
     *(overview.bp, account.bp, invitations.bp, subscribers.bp, reader.bp),
     *(newsletter_settings.bp, people.bp),
+    rhythm_settings.bp,
     feeds.bp,
     *(posts.bp, fetching.bp, authors.bp, issues.bp, issue_preview.bp, sending.bp),
 )

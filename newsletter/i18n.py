@@ -123,6 +123,10 @@ class Language:
         """Write a length of time roughly: "3 minuter"."""
         return format_timedelta(int(seconds), threshold=1.2, locale=self.locale)
 
+    def country(self, code: str) -> str:
+        """Write a country's name: "Sverige"; its code where it has none."""
+        return str(self.locale.territories.get(code, code))
+
     def number(self, value: float) -> str:
         """Write a number: "2 431"."""
         return format_decimal(value, locale=self.locale)

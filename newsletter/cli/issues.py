@@ -20,7 +20,7 @@ from newsletter.cli.common import (
     with_installation,
 )
 from newsletter.db import utcnow
-from newsletter.digests import compose, drafts, publish
+from newsletter.digests import compose, drafts, publish, telling
 from newsletter.digests.status import status as figures_of
 from newsletter.errors import InkorgError, InvalidInput
 from newsletter.mail import destinations, mime, outcomes
@@ -86,7 +86,8 @@ def list_(place: Installation, slug: str | None, as_json: bool) -> None:
     for row in rows:
         number = "-" if row["number"] is None else row["number"]
         columns = (row["id"], row["newsletter"], number, row["state"], row["total"])
-        click.echo("\t".join(map(str, (*columns, row["subject"]))).rstrip())
+        what = " · ".join(filter(None, (row["rhythm"], row["subject"])))
+        click.echo("\t".join(map(str, (*columns, what))).rstrip())
 
 
 @issue.command(epilog=example("issue preview 12 --out /tmp/digest"))
@@ -178,6 +179,7 @@ def status(place: Installation, issue_id: int, as_json: bool) -> None:
         show_json({**figures, "resent_addresses": addresses})
         return
     click.echo(f"{figures['state']}: {following.in_words(figures)}")
+    _tell_of_rhythm(figures)
     if again.deliveries:
         click.echo("Sent again, since a crash left it unknown whether they had it:")
         for delivery in again.deliveries:
@@ -222,6 +224,13 @@ def cancel(place: Installation, issue_id: int) -> None:
     click.echo("Cancelled. Its posts are new again for those who did not get it.")
 
 
+def _tell_of_rhythm(figures: dict[str, Any]) -> None:
+    if figures["rhythm"]:
+        click.echo(f"To those who read {figures['rhythm']}.")
+    if figures["held_because"]:
+        click.echo(f"It waits for you: {figures['held_because']}")
+
+
 def _file_or_text(value: str) -> str:
     """Return what a file holds where `value` names one, else `value` itself."""
     try:
@@ -248,6 +257,8 @@ def _row(issue: Issue, slug: str) -> dict[str, Any]:
         "newsletter": slug,
         "number": issue.number,
         "state": issue.state.value,
+        "rhythm": issue.rhythm,
+        "held_because": telling.held_because(issue, i18n.language(i18n.SOURCE)),
         "total": issue.total,
         "subject": issue.subject,
         "created_at": issue.created_at,

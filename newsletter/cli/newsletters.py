@@ -1,5 +1,6 @@
 """Commands about newsletters."""
 
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -13,13 +14,67 @@ from newsletter.cli.common import (
     show_json,
     with_installation,
 )
-from newsletter.models import Newsletter
+from newsletter.digests import planning
+from newsletter.models import Mode, Newsletter
 from newsletter.posts import health, sources
 
 
 @click.group()
 def newsletter() -> None:
     """Create and list newsletters."""
+
+
+RHYTHM_OPTIONS = (
+    click.option(
+        "--mode",
+        type=click.Choice([mode.value for mode in Mode]),
+        help="Whether digests go by themselves, wait for a yes, or are sent by hand.",
+    ),
+    click.option(
+        "--rhythm",
+        "rhythms",
+        multiple=True,
+        metavar="RHYTHM",
+        help="A rhythm readers may choose, as weekly:mon@08:00. May be repeated.",
+    ),
+    click.option("--default-rhythm", metavar="RHYTHM", help="What readers begin with."),
+    click.option("--at-least", type=int, help="Posts; with fewer a digest waits."),
+    click.option("--wait-days", type=int, help="How long it waits; 0: without end."),
+    click.option(
+        "--at-most", type=int, help="Posts shown whole, others as headlines; 0: all."
+    ),
+    click.option(
+        "--by-language/--all-languages",
+        default=None,
+        help="Whether each reader gets the posts in their language alone.",
+    ),
+    click.option(
+        "--quiet-day",
+        "quiet_days",
+        multiple=True,
+        metavar="DAY",
+        help="mon … sun: nothing goes by itself then. May be repeated.",
+    ),
+    click.option(
+        "--holiday",
+        "holidays",
+        multiple=True,
+        metavar="DATE",
+        help="Another quiet day, as 2026-12-24. May be repeated.",
+    ),
+    click.option(
+        "--holiday-country",
+        metavar="CODE",
+        help="Whose public holidays are quiet, as SE.",
+    ),
+)
+
+
+def _rhythm_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say when digests go out."""
+    for option in reversed(RHYTHM_OPTIONS):
+        command = option(command)
+    return command
 
 
 def _read_social(
@@ -77,14 +132,7 @@ def _read_social(
 )
 @click.option("--timezone", metavar="ZONE", help="For instance Europe/Stockholm.")
 @click.option("--accent", metavar="COLOUR", help="Its colour, for instance #8b2e24.")
-@click.option(
-    "--rhythm",
-    "rhythms",
-    multiple=True,
-    metavar="RHYTHM",
-    help="A rhythm readers may choose, for instance weekly:mon@08:00. May be repeated.",
-)
-@click.option("--default-rhythm", metavar="RHYTHM", help="What readers begin with.")
+@_rhythm_options
 @click.option("--posts-on-page", type=int, help="How many posts its page shows.")
 @click.option(
     "--public-archive/--no-public-archive",
@@ -114,6 +162,34 @@ def create(
         )
 
 
+@newsletter.command("set", epilog=example("newsletter set labbet --mode automatic"))
+@click.argument("slug")
+@_rhythm_options
+@with_installation
+def set_(place: Installation, slug: str, **given: Any) -> None:
+    """Change when a newsletter's digests go out; what is left out stays.
+
+    What may be repeated replaces what was there.
+    """
+    values = {k: _plain(v) for k, v in given.items() if v not in (None, ())}
+    if not values:
+        raise click.UsageError("Say what to change, for instance --mode automatic.")
+    with place.database.transaction() as session:
+        found = newsletters.by_slug(session, slug)
+        newsletters.change(found, **values)
+        click.echo(f"{slug}: {found.mode}, {', '.join(found.rhythms)}")
+
+
+@newsletter.command("go-ahead", epilog=example("newsletter go-ahead labbet"))
+@click.argument("slug")
+@with_installation
+def go_ahead(place: Installation, slug: str) -> None:
+    """Let digests go by themselves again after a backup was restored."""
+    with place.database.transaction() as session:
+        planning.go_ahead(session, newsletters.by_slug(session, slug))
+    click.echo(f"Digests of {slug} go by themselves again, from the next one on.")
+
+
 def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
@@ -138,7 +214,8 @@ def list_(place: Installation, as_json: bool) -> None:
 NAMES = (
     *("slug", "title", "language", "languages", "timezone", "from_name", "from_email"),
     *("publisher", "postal_address", "phone", "website", "accent", "rhythms"),
-    "default_rhythm",
+    *("default_rhythm", "mode", "at_least", "wait_days", "at_most", "by_language"),
+    *("quiet_days", "holidays", "holiday_country", "halted_at"),
 )
 
 

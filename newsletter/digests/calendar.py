@@ -101,6 +101,24 @@ def upcoming(
     return sorted(found, key=lambda one: (one.at, one.due_at, one.rhythm))
 
 
+def next_moment(
+    session: Session, newsletter: Newsletter, *, now: datetime
+) -> Moment | None:
+    """Return the next time at which a rhythm falls due; looks at no reader."""
+    if newsletter.mode is Mode.HAND or newsletter.halted_at is not None:
+        return None
+    until = now + timedelta(days=70)  # longer than any two months
+    found = [
+        moment
+        for rhythm in occurrences.timed(newsletter)
+        for moment in occurrences.between(
+            session, newsletter, rhythm, after=now, until=until
+        )
+        if moment.state is not OccurrenceState.SKIPPED and moment.at > now
+    ]
+    return min(found, key=lambda moment: moment.at, default=None)
+
+
 def digest_of(
     session: Session, post: Post, *, now: datetime, weeks: int = WEEKS
 ) -> Upcoming | None:

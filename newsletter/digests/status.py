@@ -6,6 +6,8 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from newsletter import i18n
+from newsletter.digests import telling
 from newsletter.i18n import Language
 from newsletter.mail import relays
 from newsletter.models import Delivery, DeliveryState, Issue, Message
@@ -34,6 +36,10 @@ def status(
         "id": issue.id,
         "number": issue.number,
         "state": issue.state.value,
+        "rhythm": issue.rhythm,
+        "held_because": telling.held_because(
+            issue, words or i18n.language(i18n.SOURCE)
+        ),
         "total": issue.total,
         "queued": counts.queued + counts.claimed,
         "sent": counts.sent + counts.complained,

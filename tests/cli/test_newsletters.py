@@ -14,6 +14,7 @@ from newsletter.db import Database
 from newsletter.errors import Conflict, InvalidInput
 from newsletter.models import Feed, Newsletter
 from tests.conftest import SECRET
+from tests.factories import NOW
 
 Run = Callable[..., Result]
 NEEDED = [
@@ -69,6 +70,38 @@ def test_a_newsletter_is_created_with_everything(
     with database.reading() as session:
         urls = set(session.scalars(select(Feed.url)))
     assert urls == {"https://blogg.example/feed/", str(file)}
+
+
+def test_when_digests_go_out_is_changed_and_the_rest_stays(
+    run: Run, database: Database
+) -> None:
+    run("create", "labbet", *NEEDED, "--mode", "held", "--at-least", "2")
+    result = run(
+        *("set", "labbet", "--mode", "automatic", "--rhythm", "daily@07:00"),
+        *("--rhythm", "each", "--quiet-day", "sun", "--quiet-day", "sat"),
+        *("--holiday", "2026-12-24", "--holiday-country", "se", "--by-language"),
+        *("--wait-days", "9", "--at-most", "0"),
+    )
+    assert result.exit_code == 0, result.output
+    assert result.output == "labbet: automatic, daily@07:00, each\n"
+    found = only(database)
+    assert (found.mode, found.at_least, found.wait_days) == ("automatic", 2, 9)
+    assert found.default_rhythm == "daily@07:00"
+    assert (found.quiet_days, found.by_language) == (["sat", "sun"], True)
+    assert (found.holidays, found.holiday_country) == (["2026-12-24"], "SE")
+    assert run("set", "labbet").exit_code == 2
+    refused = run("set", "labbet", "--rhythm", "sometimes")
+    assert isinstance(refused.exception, InvalidInput)
+
+
+def test_a_person_lets_digests_go_after_a_restored_backup(
+    run: Run, database: Database
+) -> None:
+    run("create", "labbet", *NEEDED, "--mode", "automatic")
+    with database.transaction() as session:
+        session.scalars(select(Newsletter)).one().halted_at = NOW
+    assert run("go-ahead", "labbet").exit_code == 0
+    assert only(database).halted_at is None
 
 
 def test_the_least_is_a_title_and_a_sender(run: Run, database: Database) -> None:

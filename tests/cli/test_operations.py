@@ -32,6 +32,7 @@ from newsletter.models import (
     Kind,
     Message,
     MessageState,
+    Mode,
     Newsletter,
     Status,
     Subscriber,
@@ -235,7 +236,8 @@ def test_a_restored_copy_sends_nothing_by_itself(
     run: Run, database: Database, settings: Settings, tmp_path: Path
 ) -> None:
     with database.transaction() as session:
-        newsletter = make_newsletter(session)
+        newsletter = make_newsletter(session, mode=Mode.AUTOMATIC)
+        make_newsletter(session, "annat")
         make_subscription(session, newsletter, "asa@lund.example")
         for title in ("Ett", "Två"):
             make_post(session, newsletter, title=title)
@@ -262,7 +264,16 @@ def test_a_restored_copy_sends_nothing_by_itself(
     assert run("backup", file).exit_code == 0
     done = run("restore", file, "--force")
     assert "Held: 1 issues, paused: 1 issues, dropped: 1 single mails" in done.output
+    assert "newsletter go-ahead labbet" in done.output
+    assert "go-ahead annat" not in done.output  # it is sent by hand
     with database.reading() as session:
+        halted = dict(
+            session.execute(select(Newsletter.slug, Newsletter.halted_at)).all()
+        )
+        assert halted["labbet"]
+        assert halted["annat"] is None
+        reasons = session.scalars(select(Issue.held_reason)).all()
+        assert {reason[:21] for reason in reasons} == {"A backup was restored"}
         assert [session.get_one(Issue, one).state for one in ids] == [
             IssueState.PAUSED,
             IssueState.HELD,

@@ -8,11 +8,13 @@ from flask import url_for
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from newsletter.digests import drafts
+from newsletter.digests import calendar, drafts, telling
 from newsletter.i18n import Language
 from newsletter.models import (
     Editor,
     Feed,
+    Issue,
+    IssueState,
     Newsletter,
     Post,
     PostState,
@@ -45,6 +47,7 @@ def find(
     """Return what needs a person. Empty is the good news."""
     return [
         *_about_sending(session, words, now),
+        *_about_digests(session, newsletter, words, may_own=may_own),
         *_about_held_posts(session, newsletter, words),
         *_about_feeds(session, newsletter, words, now),
         *(_about_settings(newsletter, words) if may_own else ()),
@@ -91,6 +94,28 @@ def _about_sending(
                 "No worker is running, so no mail leaves. Whoever looks after the"
                 " server starts one with the command “work”."
             )
+        )
+
+
+def _about_digests(
+    session: Session, newsletter: Newsletter, words: Language, *, may_own: bool
+) -> Iterator[Matter]:
+    if newsletter.halted_at is not None:
+        there = url_for("rhythm_settings.show", slug=newsletter.slug)
+        yield Matter(
+            words.gettext(calendar.N_HALTED),
+            there if may_own else "",
+            words.gettext("Look at it") if may_own else "",
+        )
+    query = select(Issue).where(
+        Issue.newsletter_id == newsletter.id, Issue.state == IssueState.HELD
+    )
+    for issue in session.scalars(query.order_by(Issue.id)):
+        why = telling.held_because(issue, words)
+        yield Matter(
+            " ".join((words.gettext("An issue waits for you."), why)).strip(),
+            url_for("issues.show", slug=newsletter.slug, issue_id=issue.id),
+            words.gettext("Look at it"),
         )
 
 

@@ -7,7 +7,7 @@ import flask
 from flask import Blueprint, request
 from werkzeug.wrappers import Response
 
-from newsletter import colours, i18n, newsletters, rhythms
+from newsletter import colours, i18n, newsletters
 from newsletter.errors import N_, InkorgError, InvalidInput
 from newsletter.models import Newsletter, Role
 from newsletter.web import rendering
@@ -20,18 +20,11 @@ bp = Blueprint("settings", __name__)
 LINES = (
     *("title", "tagline", "from_name", "from_email", "reply_to", "publisher"),
     *("about", "postal_address", "phone", "contact_email", "website", "privacy"),
-    *("accent", "language", "timezone", "default_rhythm"),
+    *("accent", "language", "timezone"),
 )
 SWITCHES = ("record_network", "public_archive", "hold_unknown")
 COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 SOCIAL_ROWS = 4
-# What can be ticked; a newsletter's own other ones (made with the command) stay.
-RHYTHMS = (
-    "each",
-    "daily@08:00",
-    *(f"weekly:{day}@08:00" for day in ("mon", "wed", "fri")),
-    *("monthly:first-mon@08:00", "monthly:last-fri@08:00", "monthly:1@08:00"),
-)
 
 
 @bp.get("/editor/<slug>/settings/")
@@ -70,9 +63,6 @@ def _typed() -> dict[str, Any]:
     values: dict[str, Any] = {name: form.get(name, "") for name in LINES}
     values |= {name: name in form for name in SWITCHES}
     values["languages"] = form.getlist("languages")
-    values["rhythms"] = form.getlist("rhythms")
-    if values["default_rhythm"] not in values["rhythms"]:
-        values["rhythms"] = [*values["rhythms"], values["default_rhythm"]]
     values["social"] = [
         {"name": name.strip(), "url": url.strip()}
         for name, url in zip(
@@ -92,7 +82,6 @@ def _page(
 ) -> str:
     words = rendering.words()
     field = getattr(error, "field", "")
-    offered = list(dict.fromkeys([*RHYTHMS, *newsletter.rhythms]))
     retyped = error is not None
     return render(
         "editor/settings.html",
@@ -106,15 +95,11 @@ def _page(
         chosen_languages=request.form.getlist("languages")
         if retyped
         else newsletter.languages,
-        chosen_rhythms=request.form.getlist("rhythms")
-        if retyped
-        else newsletter.rhythms,
         all_languages=[(code, i18n.language(code).name) for code in i18n.available()],
-        all_rhythms=[(text, rhythms.describe(text, words)) for text in offered],
         all_zones=timezones.names(newsletter.timezone),
         social=_social(newsletter, retyped=retyped),
         accent=colours.accent(_safe_accent(values["accent"])),
-        field="default_rhythm" if field == "rhythm" else field,
+        field=field,
         error=words.error(error) if error else "",
     )
 

@@ -9,7 +9,7 @@ from werkzeug.wrappers import Response
 
 from newsletter import editors, i18n, newsletters
 from newsletter.db import db, transaction, utcnow
-from newsletter.digests import drafts, editions, status
+from newsletter.digests import calendar, drafts, editions, status
 from newsletter.errors import Forbidden, InkorgError
 from newsletter.models import Editor, Issue, IssueState, Newsletter, Role
 from newsletter.subscribers import directory
@@ -139,7 +139,11 @@ def _next(newsletter: Newsletter) -> dict[str, object]:
             ],
             "readers": editions.audience_count(session, issue),
         }
-    return {"issue": None, **attention.new_posts(session, newsletter, POSTS_SHOWN)}
+    return {
+        "issue": None,
+        "next_digest": calendar.next_moment(session, newsletter, now=utcnow()),
+        **attention.new_posts(session, newsletter, POSTS_SHOWN),
+    }
 
 
 def _under_way(newsletter: Newsletter, now: datetime) -> list[dict[str, object]]:

@@ -49,8 +49,6 @@ def filled(client: FlaskClient, **over: Any) -> dict[str, Any]:
         "language": "sv",
         "languages": ["sv", "en"],
         "timezone": "Europe/Helsinki",
-        "rhythms": ["each", "weekly:mon@08:00"],
-        "default_rhythm": "weekly:mon@08:00",
         "posts_on_page": "12",
         "record_network": "1",
         "social_name": ["Instagram", ""],
@@ -68,7 +66,6 @@ def test_everything_is_saved(client: FlaskClient, database: Database) -> None:
     assert client.post(PAGE, data=filled(client)).location == PAGE
     found = stored(database)
     assert (found.title, found.accent, found.posts_on_page) == ("Labbet", "#1a4f8b", 12)
-    assert found.rhythms == ["each", "weekly:mon@08:00"]
     assert found.timezone == "Europe/Helsinki"
     assert (found.record_network, found.public_archive) == (True, False)
     assert found.social == [{"name": "Instagram", "url": "https://instagram.example/a"}]
@@ -91,7 +88,6 @@ def test_everything_is_saved(client: FlaskClient, database: Database) -> None:
         ("timezone", "Mars/Olympus"),
         ("language", "tlh"),
         ("languages", ["sv", "tlh"]),
-        ("default_rhythm", "varje fullmåne"),
         ("posts_on_page", "0"),
         ("posts_on_page", "många"),
         ("posts_on_page", "99999999"),

@@ -135,9 +135,15 @@ class Language:
         """Write a share of one: "64 %"."""
         return format_percent(share, locale=self.locale)
 
-    def enumeration(self, words: list[str]) -> str:
-        """Write an enumeration: "a, b och c"."""
+    def enumeration(self, words: list[str], *, either: bool = False) -> str:
+        """Write an enumeration: "a, b och c", or "a, b eller c"."""
+        if either:
+            return format_list(words, style="or", locale=self.locale)
         return format_list(words, locale=self.locale)
+
+    def name_of(self, code: str) -> str:
+        """Return what another language is called in this one: "engelska"."""
+        return Locale.parse(code).get_display_name(self.locale) or code
 
 
 @functools.cache

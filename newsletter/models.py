@@ -2,13 +2,14 @@
 
     newsletter ──< feed ──< post >── author        a publication and what it can send
         │          feed_push │ │     portrait, author_spelling
-        │                    │ └──< post_topic >── topic
+        │                    │ └──< post_topic >── topic ──< category
         ├──< subscription >── subscriber           a person's bond to one newsletter
         │        └──< consent >── wording          what they agreed to, append-only
         ├──< dkim_key                              what signs its mail
         ├──< schedule, occurrence ── issue         when its rhythms fall due
         ├──< issue ──< issue_post >── post         posts chosen to go out together
         │      └──< message ──< delivery           an edition, and one line per reader
+        ├──< picture                               what letters show
         └──< membership >── editor                 who may do what
 
 `message` also holds every single mail (a confirmation is a message with one delivery),
@@ -70,6 +71,13 @@ class IssueState(enum.StrEnum):
     PAUSED = "paused"
     SENT = "sent"
     CANCELLED = "cancelled"
+
+
+class IssueKind(enum.StrEnum):
+    """What an issue is made of."""
+
+    DIGEST = "digest"  # posts; each reader gets each once
+    LETTER = "letter"  # words to all readers or to some; carries no post
 
 
 class Kind(enum.StrEnum):
@@ -206,6 +214,8 @@ class Newsletter(Base):
     public_archive: Mapped[bool] = mapped_column(default=True)
     hold_unknown: Mapped[bool] = mapped_column(default=False)  # else sent again
     posts_on_page: Mapped[int] = mapped_column(default=10)
+    # Whether a category that a feed has for the first time becomes a topic.
+    new_topics: Mapped[bool] = mapped_column(default=True)
     last_position: Mapped[int] = mapped_column(default=0)  # of its newest post
     last_number: Mapped[int] = mapped_column(default=0)  # of its newest issue
     # What a blog calls when it has published, `/ping/<token>`; null: nobody may.
@@ -350,6 +360,40 @@ class Topic(Base):
     newsletter_id: Mapped[int] = mapped_column(ForeignKey("newsletter.id"))
     slug: Mapped[str] = mapped_column(String(80))
     name: Mapped[Name]
+    hidden: Mapped[bool] = mapped_column(default=False)  # not offered, decides nothing
+    place: Mapped[int] = mapped_column(default=0)  # from the top; alike: by name
+
+
+class Category(Base):
+    """What a feed calls a subject, and the topic that it counts as here.
+
+    Topics that became part of another live on as categories of that one, so that
+    addresses and segments that name them still lead somewhere.
+    """
+
+    __tablename__ = "category"
+    __table_args__ = (UniqueConstraint("newsletter_id", "slug"),)
+
+    id: Mapped[Key]
+    newsletter_id: Mapped[int] = mapped_column(ForeignKey("newsletter.id"))
+    slug: Mapped[str] = mapped_column(String(80))
+    name: Mapped[Name]
+    topic_id: Mapped[int | None] = mapped_column(
+        ForeignKey("topic.id", ondelete="SET NULL"), index=True
+    )
+
+
+class PostCategory(Base):
+    """A feed put a post into a category."""
+
+    __tablename__ = "post_category"
+
+    post_id: Mapped[int] = mapped_column(
+        ForeignKey("post.id", ondelete="CASCADE"), primary_key=True
+    )
+    category_id: Mapped[int] = mapped_column(
+        ForeignKey("category.id", ondelete="CASCADE"), primary_key=True, index=True
+    )
 
 
 class PostTopic(Base):
@@ -563,7 +607,7 @@ class Rate(Base):
 
 
 class Issue(Base):
-    """Posts chosen to go out together, and how that went."""
+    """Posts chosen to go out together, or a letter, and how that went."""
 
     __tablename__ = "issue"
     __table_args__ = (
@@ -573,11 +617,15 @@ class Issue(Base):
 
     id: Mapped[Key]
     newsletter_id: Mapped[int] = mapped_column(ForeignKey("newsletter.id"))
+    kind: Mapped[IssueKind] = mapped_column(states(IssueKind), default=IssueKind.DIGEST)
+    # Which readers a letter goes to, as `digests/segments.py` writes it; empty: all.
+    segment: Mapped[Words] = mapped_column(default="")
+    language: Mapped[str] = mapped_column(String(12), default="")  # a letter's own
     number: Mapped[int | None]  # given when it is frozen
     state: Mapped[IssueState] = mapped_column(states(IssueState))
     subject: Mapped[str] = mapped_column(String(300), default="")  # empty: made for it
     preview_text: Mapped[str] = mapped_column(String(300), default="")
-    opening: Mapped[Words] = mapped_column(default="")  # Markdown
+    opening: Mapped[Words] = mapped_column(default="")  # Markdown; a letter's whole
     # Whose: those of a rhythm, as it fell due, or everybody.
     rhythm: Mapped[str] = mapped_column(String(40), default="")
     picked: Mapped[bool] = mapped_column(default=False)  # posts out of their turn
@@ -663,6 +711,23 @@ class Postponed(Base):
     issue_id: Mapped[int] = mapped_column(
         ForeignKey("issue.id", ondelete="CASCADE"), index=True
     )
+
+
+class Picture(Base):
+    """A picture that letters show, under an address made of its content."""
+
+    __tablename__ = "picture"
+    __table_args__ = (UniqueConstraint("newsletter_id", "digest"),)
+
+    id: Mapped[Key]
+    newsletter_id: Mapped[int] = mapped_column(ForeignKey("newsletter.id"))
+    digest: Mapped[str] = mapped_column(String(64))  # SHA-256 of `content`, in hex
+    format: Mapped[str] = mapped_column(String(8))  # jpeg, png, gif
+    width: Mapped[int]
+    height: Mapped[int]
+    size_bytes: Mapped[int]
+    content: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)
+    created_at: Mapped[Created]
 
 
 class Message(Base):

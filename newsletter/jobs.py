@@ -106,7 +106,7 @@ def _hold(
     now: datetime,
 ) -> None:
     publish.hold(session, issue, why)
-    readers = publish.audience_count(session, issue)
+    readers = publish.readers(session, issue, now=now)
     occasion = f"held:{issue.id}:{int(now.timestamp())}"
     telling.tell(session, settings, issue, readers, occasion, now=now)
 

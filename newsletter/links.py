@@ -136,6 +136,11 @@ def portrait_url(settings: Settings, author: Author) -> str:
     return f"{settings.base_url}{author.portrait}" if author.portrait else ""
 
 
+def picture_url(settings: Settings, slug: str, name: str) -> str:
+    """Return the address of a letter's picture."""
+    return f"{settings.base_url}/{slug}/pictures/{name}"
+
+
 def issue_follow_url(settings: Settings, slug: str, issue_id: int) -> str:
     """Return the workspace page where an issue is followed."""
     return f"{settings.base_url}/editor/{slug}/issues/{issue_id}/"

@@ -18,7 +18,7 @@ LAYERS = """
     jobs
     digests
     subscribers posts editors
-    mail newsletters mailbox
+    mail newsletters mailbox pictures
     templating quiet
     rhythms
     i18n links markup colours
@@ -54,7 +54,7 @@ DOORWAYS = {
     "markdown_it": {"markup"},
     "mrml": {"templating"},
     "nh3": {"markup"},
-    "PIL": {"posts.portraits"},
+    "PIL": {"pictures", "posts.portraits"},
     "urllib3": {"posts.download"},
 }
 

@@ -1,17 +1,19 @@
 """The whole URL map: no GET changes anything, nothing else works without a token."""
 
+import io
 import re
 from typing import Any
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from PIL import Image
 from sqlalchemy import select
 
-from newsletter import links
+from newsletter import links, pictures
 from newsletter.config import Settings
 from newsletter.db import Base, Database, utcnow
-from newsletter.digests import drafts, publish
+from newsletter.digests import drafts, letters, publish
 from newsletter.models import Author, Feed, FeedPush, Message, Portrait, Role, Status
 from newsletter.web import security
 from tests.factories import NOW, make_newsletter, make_post, make_subscription
@@ -61,7 +63,12 @@ def world(database: Database, settings: Settings) -> dict[str, Any]:
         publish.send(session, settings, issue, now=NOW)
         make_post(session, labbet)
         draft = drafts.draft(session, labbet, now=NOW)
+        out = io.BytesIO()
+        Image.new("RGB", (2, 2)).save(out, "PNG")
+        picture = pictures.store(session, labbet, out.getvalue(), now=NOW)
         return {
+            "picture": pictures.name_of(picture),
+            "letter_id": letters.write(session, labbet, now=NOW).id,
             "slug": labbet.slug,
             "newsletter_id": labbet.id,
             "post_id": post.id,

@@ -20,7 +20,7 @@ from newsletter.cli.common import (
     with_installation,
 )
 from newsletter.db import utcnow
-from newsletter.digests import compose, drafts, publish, telling
+from newsletter.digests import compose, drafts, letters, publish, telling
 from newsletter.digests.status import status as figures_of
 from newsletter.errors import InkorgError, InvalidInput
 from newsletter.mail import destinations, mime, outcomes
@@ -32,7 +32,7 @@ issue_id = click.argument("issue_id", metavar="ID", type=int)
 
 @click.group()
 def issue() -> None:
-    """Draft, preview, test, send and follow issues."""
+    """Draft, preview, test, send and follow issues: digests and letters."""
 
 
 @issue.command(epilog=example("issue draft labbet --subject 'Höstens första'"))
@@ -63,6 +63,53 @@ def draft(
             )
         except drafts.NothingNew as nothing:
             raise InkorgError(f"{nothing} Use --post ID.") from None
+        click.echo(str(made.id))
+
+
+@issue.command(
+    epilog=example("issue letter labbet --subject 'Vi flyttar' --body brev.md")
+)
+@click.argument("slug")
+@click.option("--subject", required=True, help="What the inbox and the top show.")
+@click.option(
+    "--body", required=True, metavar="FILE", help="The letter in Markdown; - reads it."
+)
+@click.option(
+    "--to",
+    "segment",
+    default="",
+    metavar="SEGMENT",
+    help="Some of the readers, such as 'topic:klimat language:sv'. Left out: all.",
+)
+@click.option("--preview-text", default="", help="Left out, the letter's beginning.")
+@click.option(
+    "--language", default="", help="The letter's. Left out: the newsletter's."
+)
+@with_installation
+def letter(
+    place: Installation,
+    slug: str,
+    subject: str,
+    body: str,
+    segment: str,
+    preview_text: str,
+    language: str,
+) -> None:
+    """Write a letter, words without posts; print the new id. Send it as any issue."""
+    text = _read_file(body)
+    with place.database.transaction() as session:
+        newsletter = newsletters.by_slug(session, slug)
+        made = letters.write(
+            session,
+            newsletter,
+            subject=subject,
+            preview_text=preview_text,
+            body=text,
+            segment=segment,
+            language=_known(language),
+            now=utcnow(),
+        )
+        letters.check(made)
         click.echo(str(made.id))
 
 
@@ -242,6 +289,18 @@ def _file_or_text(value: str) -> str:
         return value
 
 
+def _read_file(name: str) -> str:
+    """Return what a file holds; `-` is standard input."""
+    try:
+        data = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        raise InvalidInput("%(file)s is not UTF-8 text.", file=name) from None
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or "that is no file's name"
+        raise InkorgError(f"{name[:200]} cannot be read: {why}.") from None
+
+
 def _known(language: str) -> str:
     if language and language not in i18n.available():
         raise InvalidInput(
@@ -255,6 +314,7 @@ def _row(issue: Issue, slug: str) -> dict[str, Any]:
     return {
         "id": issue.id,
         "newsletter": slug,
+        "kind": issue.kind.value,
         "number": issue.number,
         "state": issue.state.value,
         "rhythm": issue.rhythm,

@@ -92,9 +92,10 @@ def is_for_all(issue: Issue) -> bool:
     """Tell whether the archive is to show an issue.
 
     It shows what everybody got, and the digests of the rhythm that readers begin with:
-    those of other rhythms hold the same posts again.
+    those of other rhythms hold the same posts again. A letter to some is nobody else's
+    news.
     """
-    return issue.rhythm in ("", issue.newsletter.default_rhythm)
+    return not issue.segment and issue.rhythm in ("", issue.newsletter.default_rhythm)
 
 
 def has_issues(session: Session, newsletter: Newsletter) -> bool:

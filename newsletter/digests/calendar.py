@@ -14,8 +14,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from newsletter.config import Settings
-from newsletter.digests import compose, drafts, occurrences, planning
-from newsletter.digests import editions as plans
+from newsletter.digests import compose, drafts, occurrences, planning, publish
 from newsletter.digests.occurrences import Moment
 from newsletter.digests.planning import EACH
 from newsletter.digests.publish import Prepared
@@ -288,7 +287,7 @@ def _issues(session: Session, newsletter: Newsletter, now: datetime) -> list[Upc
                 due_at=due_at,
                 at=issue.scheduled_at or due_at,
                 state=State.SCHEDULED if scheduled else State.HELD,
-                readers=plans.audience_count(session, issue),
+                readers=publish.readers(session, issue, now=now),
                 posts=[entry.post for entry in compose.shown(issue.posts)],
                 issue_id=issue.id,
                 why=issue.held_reason,

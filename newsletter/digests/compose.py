@@ -18,13 +18,24 @@ from newsletter.errors import N_, InvalidInput
 from newsletter.i18n import Language
 from newsletter.mail import mime
 from newsletter.mail.mime import Letter
-from newsletter.models import Issue, IssuePost, Kind, Newsletter, Post, PostState
+from newsletter.models import (
+    Issue,
+    IssueKind,
+    IssuePost,
+    Kind,
+    Newsletter,
+    Post,
+    PostState,
+)
 
 HTML_BYTES = 90_000
 ENCODED_BYTES = 100_000  # as quoted-printable; Gmail cuts at 102 400
 EXCERPT_CHARACTERS = (600, 160, 90)  # tried in this order until the mail fits
 TEXT_COLUMNS = 72
 _PERSONAL = re.compile(r"<!--personal-->.*?<!--/personal-->", re.DOTALL)
+_PICTURE = re.compile(r'<img src="([^"]*)"')
+_OUR_WIDTH = re.compile(r"-(\d+)x\d+\.(?:jpeg|png|gif)$")  # as `pictures.py` names them
+CARD_COLUMN = 520  # pixels
 _HEADING = re.compile(r"(</?)h[1-6]\b")
 
 
@@ -129,6 +140,7 @@ class _Frame:
     preview_text: str
     opening: str  # HTML, sanitised
     title: str
+    title_language: str  # where it is not the edition's
     date: datetime
     web_url: str
 
@@ -157,6 +169,14 @@ class _Frame:
         first = entries[0].excerpt if entries else ""
         subject = wording.merge(plaintext.squeeze(issue.subject), tags)
         preview = wording.merge(plaintext.squeeze(issue.preview_text), tags)
+        opening = _opening(issue.opening, tags)
+        title, title_language = wording.title(len(entries), words, new=new), ""
+        if issue.kind is IssueKind.LETTER:
+            title = subject
+            preview = preview or markup.excerpt(opening, wording.PREVIEW_CHARACTERS)
+            if issue.language and issue.language != words.code:
+                title_language = issue.language
+                opening = f'<div lang="{title_language}">{opening}</div>'
         return cls(
             settings=settings,
             newsletter=newsletter,
@@ -167,8 +187,9 @@ class _Frame:
                 wording.SUBJECT_CHARACTERS,
             ),
             preview_text=preview or wording.preview(titles, first),
-            opening=_opening(issue.opening, tags),
-            title=wording.title(len(entries), words, new=new),
+            opening=opening,
+            title=title,
+            title_language=title_language,
             date=date,
             web_url=links.newsletter_url(settings, newsletter.slug),
         )
@@ -203,6 +224,7 @@ class _Frame:
             "subject": self.subject,
             "preview_text": self.preview_text,
             "title": self.title,
+            "title_language": self.title_language,
             "date": self.date,
             "opening": Markup(self.opening),  # noqa: S704 - sanitised in markup.py
             "opening_text": markup.to_text(self.opening, width=TEXT_COLUMNS),
@@ -286,8 +308,18 @@ def _opening(markdown: str, tags: dict[str, str]) -> str:
     if not markdown.strip():
         return ""
     html = _HEADING.sub(r"\1h2", markup.from_markdown(plaintext.clean(markdown)))
+    html = _PICTURE.sub(_fitted, html)
     escaped = {name: str(Markup.escape(value)) for name, value in tags.items()}
     return wording.merge(html, escaped)
+
+
+def _fitted(picture: re.Match[str]) -> str:
+    """Keep a picture within the card, also where only attributes are understood."""
+    style = "max-width:100%;height:auto"
+    if ours := _OUR_WIDTH.search(picture[1]):
+        width = min(int(ours[1]), CARD_COLUMN)
+        return f'<img width="{width}" style="{style}" src="{picture[1]}"'
+    return f'<img style="{style}" src="{picture[1]}"'
 
 
 def _post_url(settings: Settings, newsletter: Newsletter, post: Post) -> str:
@@ -301,4 +333,4 @@ def _post_url(settings: Settings, newsletter: Newsletter, post: Post) -> str:
 def _feedback_id(settings: Settings, issue: Issue, newsletter: Newsletter) -> str:
     """Name issue, list, kind and sender; the sender's name stays the same for ever."""
     sender = re.sub(r"[^a-z0-9]", "", settings.host.lower())[:15].ljust(5, "0")
-    return f"issue{issue.id}:{newsletter.slug}:digest:{sender}"
+    return f"issue{issue.id}:{newsletter.slug}:{issue.kind}:{sender}"

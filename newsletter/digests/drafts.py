@@ -17,6 +17,7 @@ from newsletter.digests import editions, occurrences
 from newsletter.errors import N_, Conflict, InvalidInput, NotFound
 from newsletter.models import (
     Issue,
+    IssueKind,
     IssuePost,
     IssueState,
     Newsletter,
@@ -301,7 +302,9 @@ def _published(newsletter_id: int) -> Select[Post]:
 
 def _gone_out(newsletter_id: int) -> Select[Issue]:
     return select(Issue).where(
-        Issue.newsletter_id == newsletter_id, Issue.state.in_(GONE_OUT)
+        Issue.newsletter_id == newsletter_id,
+        Issue.kind == IssueKind.DIGEST,
+        Issue.state.in_(GONE_OUT),
     )
 
 

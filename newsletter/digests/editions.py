@@ -51,6 +51,7 @@ from newsletter.models import (
     Delivery,
     DeliveryState,
     Issue,
+    IssueKind,
     IssuePost,
     Message,
     MessagePost,
@@ -65,6 +66,7 @@ from newsletter.models import (
     Subscription,
     SubscriptionTopic,
     Suppression,
+    Topic,
 )
 from newsletter.subscribers import choices, starting
 
@@ -201,7 +203,9 @@ def plan(session: Session, issue: Issue, *, only_postponed: bool = False) -> Pla
     posts = [entry.post for entry in (*own, *late)]
     rows = session.execute(
         select(PostTopic.post_id, PostTopic.topic_id)
+        .join(Topic, Topic.id == PostTopic.topic_id)
         .where(PostTopic.post_id.in_([post.id for post in posts]))
+        .where(Topic.hidden.is_(False))  # readers cannot choose it: it decides nothing
         .order_by(PostTopic.topic_id)
     )
     topics_of: dict[int, set[int]] = {}
@@ -291,6 +295,7 @@ def under_way(session: Session, newsletter: Newsletter, but: Issue) -> list[int]
         .join(Issue, Issue.id == Message.issue_id)
         .where(
             Issue.newsletter_id == newsletter.id,
+            Issue.kind == IssueKind.DIGEST,  # nobody waits for a letter
             Issue.started_at.is_not(None),
             Issue.finished_at.is_(None),
         )
@@ -336,7 +341,7 @@ def somebody_lacks(
     query = (
         select(Subscription.id)
         .join(Subscriber, Subscriber.id == Subscription.subscriber_id)
-        .where(*_may_get_mail(newsletter, rhythm), Subscription.cursor < newest)
+        .where(*may_get_mail(newsletter, rhythm), Subscription.cursor < newest)
     )
     busy = has_under_way(Subscription.id, under_way(session, newsletter, probe))
     query = query.where(~busy)
@@ -393,7 +398,9 @@ def first_position(session: Session, newsletter: Newsletter) -> int:
     A blog's whole past is not news: the first one holds the recent posts.
     """
     gone = select(Issue.id).where(
-        Issue.newsletter_id == newsletter.id, Issue.state.in_(GONE_OUT)
+        Issue.newsletter_id == newsletter.id,
+        Issue.kind == IssueKind.DIGEST,
+        Issue.state.in_(GONE_OUT),
     )
     if session.scalar(gone.limit(1)) is not None:
         return 0
@@ -462,12 +469,13 @@ def _readers(plan: Plan) -> Subquery:
         query = query.where(~has_under_way(Subscription.id, plan.waits_for))
     if plan.only_postponed:
         query = query.where(Subscription.id.in_(postponed_to(issue)))
-    return query.where(*_may_get_mail(newsletter, issue.rhythm)).subquery("readers")
+    return query.where(*may_get_mail(newsletter, issue.rhythm)).subquery("readers")
 
 
-def _may_get_mail(
+def may_get_mail(
     newsletter: Newsletter, rhythm: str
 ) -> tuple[ColumnElement[bool], ...]:
+    """Return what holds for a subscription (and its subscriber) that may get mail."""
     suppressed = exists().where(
         Suppression.address_hash == Subscriber.address_hash,
         or_(

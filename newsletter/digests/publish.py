@@ -30,7 +30,7 @@ from sqlalchemy.orm import Session
 
 from newsletter import i18n, links
 from newsletter.config import Settings
-from newsletter.digests import archive, compose, drafts, occurrences
+from newsletter.digests import archive, compose, drafts, letters, occurrences
 from newsletter.digests import editions as plans
 from newsletter.digests.editions import REACHED, Edition, Plan, audience_count
 from newsletter.errors import N_, Conflict, InkorgError, InvalidInput
@@ -40,6 +40,7 @@ from newsletter.mail.mime import Letter
 from newsletter.models import (
     Delivery,
     Issue,
+    IssueKind,
     IssueState,
     Kind,
     Message,
@@ -72,11 +73,7 @@ def check(session: Session, issue: Issue) -> None:
             N_("The newsletter has no sender. Fill in a name and an address first."),
             field="from_email",
         )
-    if not compose.shown(issue.posts):
-        raise InvalidInput(
-            N_("There is no post in this issue. Show or add at least one."),
-            field="posts",
-        )
+    _check_content(issue)
     if taken := drafts.carried_meanwhile(session, issue):
         post, number = taken[0]
         raise Conflict(
@@ -105,6 +102,24 @@ def prepare(session: Session, issue: Issue) -> Prepared:
     return Prepared(plan, plans.sort(session, plan))
 
 
+def planned(session: Session, issue: Issue, *, now: datetime) -> list[Edition]:
+    """Return the editions of an issue of either kind, the largest first."""
+    if issue.kind is IssueKind.LETTER:
+        return letters.plan(session, issue, now=now)
+    return plans.editions(session, issue)
+
+
+def readers(session: Session, issue: Issue, *, now: datetime) -> int:
+    """Return how many would get an issue of either kind now.
+
+    Nobody, where a letter is for a topic that is no more: its own page says so.
+    """
+    try:
+        return sum(edition.readers for edition in planned(session, issue, now=now))
+    except InvalidInput:
+        return 0
+
+
 def send(
     session: Session,
     settings: Settings,
@@ -126,6 +141,8 @@ def send(
     if issue.state not in drafts.EDITABLE:
         raise Conflict(N_ALREADY)
     check(session, issue)
+    if issue.kind is IssueKind.LETTER:
+        return _send_letter(session, settings, issue, now)
     if prepared is None:
         settle_cursors(session, issue.newsletter)
         prepared = prepare(session, issue)
@@ -133,6 +150,18 @@ def send(
     if not prepared.readers:
         raise _nobody(session, plan)
     first = plans.first_position(session, issue.newsletter)
+    _begin(session, issue, now)
+    occurrences.issue_went(session, issue)
+    issue.total = _queue(session, settings, plan, found, now)
+    if not issue.picked:
+        pass_over(session, plan)
+    _postpone(session, plan)
+    _begin_at(session, issue.newsletter, first)
+    session.flush()
+    return issue.total
+
+
+def _begin(session: Session, issue: Issue, now: datetime) -> None:
     _move(
         session,
         issue,
@@ -145,12 +174,31 @@ def send(
         held_values={},
         listed=issue.listed and archive.is_for_all(issue),
     )
-    occurrences.issue_went(session, issue)
-    issue.total = _queue(session, settings, plan, found, now)
-    if not issue.picked:
-        pass_over(session, plan)
-    _postpone(session, plan)
-    _begin_at(session, issue.newsletter, first)
+
+
+def _send_letter(
+    session: Session, settings: Settings, issue: Issue, now: datetime
+) -> int:
+    """Send words without posts: no cursor moves, and nobody waits for anything."""
+    found = letters.plan(session, issue, now=now)
+    if not any(edition.readers for edition in found):
+        raise Conflict(
+            N_("No reader is among those the letter is for. Choose others.")
+            if issue.segment
+            else N_NOBODY
+        )
+    _begin(session, issue, now)
+    issue.total = 0
+    for edition in found:
+        message = _message(session, settings, issue, edition, now)
+        if edition.groups:
+            issue.total += outbox.queue_readers(
+                session,
+                message,
+                letters.audience(session, issue, edition, now=now),
+                occasion=f"issue:{issue.id}",
+                now=now,
+            )
     session.flush()
     return issue.total
 
@@ -165,7 +213,7 @@ def _queue(
     """Store the editions and write a line for each reader; return how many."""
     numbers = []
     for edition in found:
-        message = _message(session, settings, plan, edition, now)
+        message = _message(session, settings, plan.issue, edition, now)
         numbers += [(group, message.id) for group in edition.groups]
     return sum(
         outbox.queue_audience(
@@ -176,10 +224,10 @@ def _queue(
 
 
 def _message(
-    session: Session, settings: Settings, plan: Plan, edition: Edition, now: datetime
+    session: Session, settings: Settings, issue: Issue, edition: Edition, now: datetime
 ) -> Message:
     """Freeze an edition; one that nobody gets is the archive's."""
-    issue, newsletter = plan.issue, plan.newsletter
+    newsletter = issue.newsletter
     words = i18n.language(edition.language)
     token = links.new_token()
     url = archive.web_url(settings, issue, newsletter, edition, token)
@@ -195,13 +243,11 @@ def _message(
         view_token=token,
         now=now,
     )
-    session.execute(
-        insert(MessagePost),
-        [
-            {"message_id": message.id, "post_id": entry.post.id}
-            for entry in edition.posts
-        ],
-    )
+    rows = [
+        {"message_id": message.id, "post_id": entry.post.id} for entry in edition.posts
+    ]
+    if rows:
+        session.execute(insert(MessagePost), rows)
     if not edition.groups:
         message.state = MessageState.DONE
         session.flush()
@@ -328,7 +374,7 @@ def _queue_more(session: Session, settings: Settings, plan: Plan, now: datetime)
         message = stored.get((edition.language, posts))
         if message is None:
             edition.name = f"{edition.language}/{len(stored) + 1}"
-            message = _message(session, settings, plan, edition, now)
+            message = _message(session, settings, plan.issue, edition, now)
             stored[edition.language, posts] = message
         message.state = MessageState.OPEN
         numbers += [(group, message.id) for group in edition.groups]
@@ -493,11 +539,7 @@ def send_test(
 
     It belongs to no subscription, so its links to leave are nobody's.
     """
-    if not compose.shown(issue.posts):
-        raise InvalidInput(
-            N_("There is no post in this issue. Show or add at least one."),
-            field="posts",
-        )
+    _check_content(issue)
     words = i18n.language(language or issue.newsletter.language)
     letter = compose.compose(settings, issue, issue.newsletter, issue.posts, words)
     subject = words.gettext("[Test] %(subject)s", subject=letter.subject)
@@ -515,6 +557,17 @@ N_ALREADY = N_("This issue is already being sent, or has been.")
 N_GONE = N_("This issue has left the drafts; it can no longer be scheduled.")
 N_NOT_SENDING = N_("This issue is not being sent just now.")
 N_NOT_PAUSED = N_("This issue is not paused.")
+N_NOBODY = N_("Nobody subscribes to the newsletter, so nobody would get this issue.")
+
+
+def _check_content(issue: Issue) -> None:
+    if issue.kind is IssueKind.LETTER:
+        letters.check(issue)
+    elif not compose.shown(issue.posts):
+        raise InvalidInput(
+            N_("There is no post in this issue. Show or add at least one."),
+            field="posts",
+        )
 
 
 def _move(
@@ -579,9 +632,7 @@ def _nobody(session: Session, plan: Plan) -> Conflict:
         Subscription.status == Status.ACTIVE,
     )
     if session.scalar(active.limit(1)) is None:
-        return Conflict(
-            N_("Nobody subscribes to the newsletter, so nobody would get this issue.")
-        )
+        return Conflict(N_NOBODY)
     if is_busy(session, plan, []):
         return Busy(
             N_(

@@ -14,6 +14,7 @@ from newsletter.models import (
     Delivery,
     DeliveryState,
     Issue,
+    IssueKind,
     IssuePost,
     IssueState,
     Kind,
@@ -227,6 +228,8 @@ def _why_nothing_for_them(
     session: Session, subscription: Subscription, issue: Issue
 ) -> str:
     """Explain why an active reader was not among those an issue went to."""
+    if issue.kind is IssueKind.LETTER:
+        return N_("Not sent: they were not among the readers the letter was for.")
     if not subscription.all_topics and not _matches(session, subscription, issue):
         return N_("Not sent: no post in it was about a topic they had chosen.")
     if subscription.cursor >= issue.last_position:

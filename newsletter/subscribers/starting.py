@@ -3,7 +3,15 @@
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from newsletter.models import Issue, IssueState, Mode, Newsletter, Post, PostState
+from newsletter.models import (
+    Issue,
+    IssueKind,
+    IssueState,
+    Mode,
+    Newsletter,
+    Post,
+    PostState,
+)
 from newsletter.subscribers import choices
 
 RECENT_POSTS = 30  # a blog's whole past is not news
@@ -18,6 +26,7 @@ def starting_position(session: Session, newsletter: Newsletter, rhythm: str) -> 
     """
     query = select(func.max(Issue.last_position)).where(
         Issue.newsletter_id == newsletter.id,
+        Issue.kind == IssueKind.DIGEST,
         Issue.state.in_(GONE_OUT),
         Issue.rhythm.in_(("", choices.effective_rhythm(newsletter, rhythm))),
     )

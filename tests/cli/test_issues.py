@@ -376,3 +376,25 @@ def test_status_lists_who_got_an_issue_once_more(
     assert f"  {address}\n" in run("issue", "status", issue).stdout
     told = figures(run, issue)
     assert (told["resent"], told["resent_addresses"]) == (1, [address])
+
+
+def test_a_letter_is_written_looked_at_and_sent_to_some(
+    run: Run, newsletter: Newsletter, smtp: SmtpServer, tmp_path: Path
+) -> None:
+    file = tmp_path / "brev.md"
+    file.write_text("Vi **flyttar** i höst.", encoding="utf-8")
+    words = ("issue", "letter", "labbet", "--subject", "Vi flyttar", "--body", file)
+    assert "There are: sv, en" in refused(run(*words, "--to", "language:tyska"))
+    assert "cannot be read: No such file" in refused(run(*words[:-1], "nej.md"))
+
+    result = run(*words, "--to", "language:sv since:2026-01-01")
+    assert result.exit_code == 0, result.output
+    made = result.stdout.strip()
+    assert made.isdecimal()
+    run("issue", "preview", made, "--out", tmp_path)
+    assert "<strong>flyttar</strong>" in (tmp_path / "digest.html").read_text()
+    (row,) = json.loads(run("issue", "list", "labbet", "--json").stdout)
+    assert (row["kind"], row["subject"]) == ("letter", "Vi flyttar")
+    assert run("issue", "send", made, "--wait").exit_code == 0
+    assert {mail.message["Subject"] for mail in smtp.received} == {"Vi flyttar"}
+    assert figures(run, made)["sent"] == 3

@@ -9,7 +9,7 @@ from werkzeug.wrappers import Response
 
 from newsletter import editors, i18n, newsletters
 from newsletter.db import db, transaction, utcnow
-from newsletter.digests import calendar, drafts, editions, status
+from newsletter.digests import calendar, drafts, editions, publish, status
 from newsletter.errors import Forbidden, InkorgError
 from newsletter.models import Editor, Issue, IssueState, Newsletter, Role
 from newsletter.subscribers import directory
@@ -137,7 +137,7 @@ def _next(newsletter: Newsletter) -> dict[str, object]:
             "posts": [entry.post for entry in issue.posts if not entry.hidden][
                 :POSTS_SHOWN
             ],
-            "readers": editions.audience_count(session, issue),
+            "readers": publish.readers(session, issue, now=utcnow()),
         }
     return {
         "issue": None,

@@ -5,7 +5,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from newsletter import i18n
 from newsletter.db import db, utcnow
-from newsletter.digests import compose, drafts, editions, publish
+from newsletter.digests import compose, drafts, publish
 from newsletter.digests.drafts import EDITABLE
 from newsletter.errors import N_, Conflict, InkorgError, InvalidInput
 from newsletter.mail import outcomes, relays
@@ -62,7 +62,7 @@ def send(newsletter: Newsletter, issue_id: int) -> AnyResponse | tuple[str, int]
         with writing(newsletter) as (session, here):
             issue = issue_form.issue_of(session, here, issue_id)
             if issue.state in EDITABLE:
-                _refuse_other(issue, publish.audience_count(session, issue))
+                _refuse_other(issue, publish.readers(session, issue, now=utcnow()))
                 publish.send(session, current_settings(), issue, now=utcnow())
     except InkorgError as error:
         return _ask_again(newsletter, issue_id, error)
@@ -209,9 +209,9 @@ def _ask_page(
     newsletter: Newsletter, issue: Issue, errors: dict[str, str] | None = None
 ) -> str:
     session = db.session()
-    found = editions.editions(session, issue)
-    problem, in_settings = "", False
+    problem, in_settings, found = "", False, []
     try:
+        found = publish.planned(session, issue, now=utcnow())
         publish.check(session, issue)
     except InkorgError as error:
         problem = rendering.words().error(error)

@@ -30,6 +30,7 @@ from newsletter.web.workspace import (
     invitations,
     issue_preview,
     issues,
+    letters,
     newsletter_settings,
     overview,
     people,
@@ -50,6 +51,7 @@ BLUEPRINTS = (
     rhythm_settings.bp,
     feeds.bp,
     *(posts.bp, fetching.bp, authors.bp, issues.bp, issue_preview.bp, sending.bp),
+    letters.bp,
 )
 
 

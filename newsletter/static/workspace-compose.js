@@ -57,7 +57,11 @@ function followTyping(form) {
     old.after(fresh);
     const before = button.formTarget;
     button.formTarget = fresh.name;
+    // A picture that waits to be put in need not travel with each preview.
+    const files = [...form.querySelectorAll("input[type=file]")];
+    for (const file of files) file.disabled = true;
     form.requestSubmit(button);
+    for (const file of files) file.disabled = false;
     button.formTarget = before;
     // Chromium reports the empty first document before the real one.
     fresh.addEventListener("load", () => {
@@ -221,10 +225,76 @@ function followProgress(box) {
   setTimeout(look, POLL_MS);
 }
 
+// How many readers a letter is for follows what is ticked; the server counts.
+function countReaders(part) {
+  let timer = 0;
+  let asked = 0;
+
+  async function count() {
+    const mine = (asked += 1);
+    const typed = new FormData(part.form);
+    typed.delete("picture");
+    const answer = await fetch(part.dataset.audience, { method: "POST", body: typed }).catch(() => null);
+    if (!answer?.ok || answer.redirected || mine !== asked) return;
+    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    const old = document.getElementById("audience-count");
+    // The line stays, so that those who hear the page hear what is new in it.
+    old.replaceChildren(...page.getElementById("audience-count").childNodes);
+  }
+
+  part.addEventListener("input", () => {
+    clearTimeout(timer);
+    timer = setTimeout(count, TYPING_PAUSE_MS);
+  });
+}
+
+// A picture is uploaded while one writes, and put in where the cursor stands.
+function putPicturesIn(part) {
+  const form = part.form;
+  const [file, alt, text] = ["picture", "picture_alt", "opening"].map((name) => form.elements[name]);
+  const said = part.querySelector("[data-upload-said]");
+
+  function insert(markdown) {
+    const before = text.value.slice(0, text.selectionEnd).replace(/\n*$/, "");
+    const after = text.value.slice(text.selectionEnd).replace(/^\n*/, "");
+    const start = before ? `${before}\n\n` : "";
+    text.value = `${start}${markdown}\n\n${after}`;
+    text.selectionStart = text.selectionEnd = start.length + markdown.length + 2;
+    text.dispatchEvent(new Event("input", { bubbles: true }));
+  }
+
+  part.querySelector("[data-upload]").addEventListener("click", async (event) => {
+    event.preventDefault();
+    const button = event.currentTarget;
+    const body = new FormData();
+    body.append("csrf_token", form.elements.csrf_token.value);
+    body.append("picture_alt", alt.value);
+    if (file.files[0]) body.append("picture", file.files[0]);
+    button.setAttribute("aria-busy", "true");
+    let answer = {};
+    try {
+      answer = await (await fetch(part.dataset.pictures, { method: "POST", body })).json();
+    } catch {
+      answer = { error: said.dataset.uploadFailed };
+    }
+    button.removeAttribute("aria-busy");
+    said.textContent = answer.error || said.dataset.uploadSaid;
+    said.classList.toggle("good", !answer.error);
+    if (answer.error) {
+      (answer.field === "picture_alt" ? alt : file).focus();
+      return;
+    }
+    insert(answer.markdown);
+    file.value = alt.value = "";
+  });
+}
+
 for (const form of document.querySelectorAll("form[data-compose]")) {
   followTyping(form);
   guardUnsaved(form);
 }
 document.querySelectorAll("[data-posts]").forEach(movePosts);
+document.querySelectorAll("[data-audience]").forEach(countReaders);
+document.querySelectorAll("[data-pictures]").forEach(putPicturesIn);
 document.querySelectorAll("[data-counts]").forEach(countCharacters);
 document.querySelectorAll("[data-progress]").forEach(followProgress);

@@ -11,7 +11,7 @@ from werkzeug.datastructures import MultiDict
 from newsletter import i18n
 from newsletter.digests import compose, drafts, wording
 from newsletter.errors import N_, InkorgError, NotFound
-from newsletter.models import Issue, IssuePost, Newsletter, Post
+from newsletter.models import Issue, IssueKind, IssuePost, Newsletter, Post
 
 LIMITS = {
     "subject": drafts.SUBJECT_CHARACTERS,
@@ -157,6 +157,8 @@ def titles_of(issue: Issue) -> list[str]:
 def subject_of(issue: Issue, newsletter: Newsletter) -> str:
     """Return the subject: what an editor wrote, else what is made of the posts."""
     words = i18n.language(newsletter.language)
+    if issue.kind is IssueKind.LETTER:
+        return issue.subject or words.gettext("A letter without a subject")
     return issue.subject or wording.subject(titles_of(issue), words)
 
 
@@ -171,6 +173,8 @@ def fingerprint(issue: Issue) -> str:
         issue.subject,
         issue.preview_text,
         issue.opening,
+        issue.segment,
+        issue.language,
         issue.scheduled_at.isoformat() if issue.scheduled_at else "",
         [
             (entry.post_id, entry.hidden, entry.title, entry.excerpt)

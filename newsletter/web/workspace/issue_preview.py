@@ -38,7 +38,7 @@ class _Shown:
 def stored(newsletter: Newsletter, issue_id: int) -> Response:
     """Show the mail as it is stored."""
     issue = issue_form.issue_of(db.session(), newsletter, issue_id)
-    return _preview(newsletter, issue, request.args)
+    return show(newsletter, issue, request.args)
 
 
 @bp.post("/editor/<slug>/issues/<int:issue_id>/preview")
@@ -52,12 +52,10 @@ def typed(newsletter: Newsletter, issue_id: int) -> Response:
     query = select(Post).where(Post.newsletter_id == newsletter.id, Post.id.in_(ids))
     added = {post.id: post for post in session.scalars(query)}
     drawn = issue_form.sketch(issue, newsletter, form, added)
-    return _preview(newsletter, drawn, request.form)
+    return show(newsletter, drawn, request.form)
 
 
-def _preview(
-    newsletter: Newsletter, issue: Issue, wanted: MultiDict[str, str]
-) -> Response:
+def show(newsletter: Newsletter, issue: Issue, wanted: MultiDict[str, str]) -> Response:
     """Show an issue as `wanted` says: view, scheme, language."""
     offered = dict(preview.languages(newsletter))
     code = wanted.get("language", "")

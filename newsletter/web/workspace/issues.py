@@ -11,7 +11,7 @@ from newsletter.digests import compose, drafts, publish, wording
 from newsletter.digests.drafts import EDITABLE
 from newsletter.errors import N_, Conflict, InkorgError
 from newsletter.mail import ledger
-from newsletter.models import Issue, Newsletter, PostState, Role
+from newsletter.models import Issue, IssueKind, Newsletter, PostState, Role
 from newsletter.posts import listing
 from newsletter.subscribers import addresses
 from newsletter.web import rendering
@@ -104,9 +104,13 @@ def create(newsletter: Newsletter) -> Response:
 
 @bp.get("/editor/<slug>/issues/<int:issue_id>/")
 @needs(Role.VIEWER)
-def show(newsletter: Newsletter, issue_id: int) -> str:
+def show(newsletter: Newsletter, issue_id: int) -> str | Response:
     """Compose an issue, follow it, or see what became of it."""
     issue = issue_form.issue_of(db.session(), newsletter, issue_id)
+    if issue.state in EDITABLE and issue.kind is IssueKind.LETTER:
+        return redirect(
+            url_for("letters.show", slug=newsletter.slug, letter_id=issue_id)
+        )
     if issue.state in EDITABLE:
         return _compose_page(newsletter, issue, issue_form.stored(issue))
     return sending.follow_page(newsletter, issue)
@@ -120,6 +124,8 @@ def save(newsletter: Newsletter, issue_id: int) -> Response | tuple[str, int]:
     try:
         with writing(newsletter) as (session, here):
             issue = issue_form.issue_of(session, here, issue_id)
+            if issue.kind is IssueKind.LETTER:  # has a form of its own
+                raise Stale
             form = issue_form.typed(request.form, issue)
             if form.fingerprint != issue_form.fingerprint(issue):
                 raise Stale

@@ -5,11 +5,11 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from newsletter import i18n
 from newsletter.db import db, utcnow
-from newsletter.digests import compose, drafts, publish
+from newsletter.digests import compose, drafts, letters, publish
 from newsletter.digests.drafts import EDITABLE
 from newsletter.errors import N_, Conflict, InkorgError, InvalidInput
 from newsletter.mail import outcomes, relays
-from newsletter.models import Issue, IssueState, Newsletter, Role
+from newsletter.models import Issue, IssueKind, IssueState, Newsletter, Role
 from newsletter.web import rendering
 from newsletter.web.security import current_settings, status_of
 from newsletter.web.workspace import issue_form, moments
@@ -237,10 +237,24 @@ def _ask_page(
         fingerprint=issue_form.fingerprint(issue),
         problem=problem,
         in_settings=in_settings,
+        letter=_letter(newsletter, issue),
         errors=errors or {},
         at=request.form.get("at", ""),
         earliest=moments.write(utcnow(), newsletter.timezone),
     )
+
+
+def _letter(newsletter: Newsletter, issue: Issue) -> dict[str, object]:
+    """Say whom a letter is for; nothing about a digest."""
+    if issue.kind is not IssueKind.LETTER:
+        return {}
+    session, now = db.session(), utcnow()
+    described = letters.describe(session, issue, rendering.words())
+    try:
+        counts = letters.audience_of(session, newsletter, issue.segment, now=now)
+    except InvalidInput:
+        return {"described": described, "readers": 0, "of": 0}
+    return {"described": described, "readers": counts.readers, "of": counts.of}
 
 
 def _ask_again(

@@ -9,6 +9,7 @@ from flask.testing import FlaskClient
 from werkzeug.routing import Rule
 
 from newsletter.db import Database
+from newsletter.digests import letters
 from newsletter.editors import RANK
 from newsletter.models import (
     AuthorSpelling,
@@ -69,6 +70,7 @@ def ids(app: Flask, database: Database) -> dict[str, dict[str, Any]]:
             post = make_post(session, newsletter)
             issue = Issue(newsletter_id=newsletter.id, state=IssueState.DRAFT)
             feed = Feed(newsletter_id=newsletter.id, url=f"https://{slug}.example/f")
+            letter = letters.write(session, newsletter, now=NOW)
             spelling = AuthorSpelling(
                 newsletter_id=newsletter.id, author_id=post.author_id, name="B. Ek"
             )
@@ -82,6 +84,7 @@ def ids(app: Flask, database: Database) -> dict[str, dict[str, Any]]:
                 "author_id": post.author_id,
                 "spelling_id": spelling.id,
                 "issue_id": issue.id,
+                "letter_id": letter.id,
                 "feed_id": feed.id,
                 "subscription_id": reader.id,
                 "membership_id": 0,

@@ -39,6 +39,7 @@ from newsletter.web.workspace import (
     rhythm_settings,
     sending,
     subscribers,
+    topics,
 )
 
 BLUEPRINTS = (
@@ -51,7 +52,7 @@ BLUEPRINTS = (
     rhythm_settings.bp,
     feeds.bp,
     *(posts.bp, fetching.bp, authors.bp, issues.bp, issue_preview.bp, sending.bp),
-    letters.bp,
+    *(letters.bp, topics.bp),
 )
 
 

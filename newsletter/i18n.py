@@ -11,7 +11,7 @@ from gettext import c2py
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from babel import Locale
+from babel import Locale, UnknownLocaleError
 from babel.dates import format_date, format_time, format_timedelta
 from babel.lists import format_list
 from babel.messages.plurals import get_plural
@@ -143,7 +143,10 @@ class Language:
 
     def name_of(self, code: str) -> str:
         """Return what another language is called in this one: "engelska"."""
-        return Locale.parse(code).get_display_name(self.locale) or code
+        try:
+            return Locale.parse(code, sep="-").get_display_name(self.locale) or code
+        except (ValueError, UnknownLocaleError):  # what a feed calls a language
+            return code
 
 
 @functools.cache

@@ -317,6 +317,7 @@ CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "record_network": _check_flag,
     "public_archive": _check_flag,
     "hold_unknown": _check_flag,
+    "new_topics": _check_flag,
     "posts_on_page": _check_posts_on_page,
     "created_at": _keep,
 }

@@ -15,6 +15,7 @@ from newsletter.config import Settings
 from newsletter.db import Base, Database, utcnow
 from newsletter.digests import drafts, letters, publish
 from newsletter.models import Author, Feed, FeedPush, Message, Portrait, Role, Status
+from newsletter.posts import topics
 from newsletter.web import security
 from tests.factories import NOW, make_newsletter, make_post, make_subscription
 from tests.web.at_work import as_editor
@@ -59,6 +60,7 @@ def world(database: Database, settings: Settings) -> dict[str, Any]:
         waiting = make_subscription(
             session, labbet, "bo@exempel.example", status=Status.PENDING
         )
+        topic = topics.create(session, labbet, "Klimat")
         issue = drafts.draft(session, labbet, now=NOW)
         publish.send(session, settings, issue, now=NOW)
         make_post(session, labbet)
@@ -78,7 +80,7 @@ def world(database: Database, settings: Settings) -> dict[str, Any]:
             "key": key,
             "spelling_id": 1,
             "ping": labbet.ping_token,
-            "topic_id": 1,
+            "topic_id": topic.id,
             "editor_id": 1,
             "membership_id": 1,
             "number": 1,

@@ -50,6 +50,7 @@ def create(
     author: str = "",
     byline: str | None = None,
     link: str = "",
+    language: str | None = None,
     topic_names: Iterable[str] = (),
     published_at: datetime | None = None,
     now: datetime,
@@ -79,6 +80,7 @@ def create(
         author=author,
         byline=byline,
         link=link,
+        language=language,
         topic_names=topic_names,
         now=now,
     )
@@ -96,22 +98,22 @@ def update(
     author: str | None = None,
     byline: str | None = None,
     link: str | None = None,
+    language: str | None = None,
     topic_names: Iterable[str] | None = None,
     published_at: datetime | None = None,
     now: datetime,
 ) -> None:
     """Edit a post; what is None stays as it is, and its feed no longer changes it.
 
-    An empty excerpt is the text's beginning. A byline is the author's, in all of their
+    An empty excerpt is the text's beginning; an empty language is none: the post is for
+    everyone. A byline is the author's, in all of their
     posts. What has been sent is not sent again. Raises InvalidInput.
     """
     if title is not None:
         post.title = _title(title)
     if published_at is not None:
         post.published_at = _date(published_at, now)
-    if link is not None:
-        post.link = _link(link)
-        post.link_key = identity.link_key(post.link)
+    _place(newsletter, post, link, language)
     if markdown is not None or excerpt is not None:
         _write(post, markdown, excerpt)
     if author is not None:
@@ -223,6 +225,24 @@ def _date(moment: datetime, now: datetime) -> datetime:
             field="published_at",
         )
     return moment
+
+
+def _place(
+    newsletter: Newsletter, post: Post, link: str | None, language: str | None
+) -> None:
+    if link is not None:
+        post.link = _link(link)
+        post.link_key = identity.link_key(post.link)
+    if language is not None:
+        post.language = _language(newsletter, post, language)
+
+
+def _language(newsletter: Newsletter, post: Post, code: str) -> str:
+    if code not in ("", post.language, newsletter.language, *newsletter.languages):
+        raise InvalidInput(
+            N_("Choose one of the languages on the page."), field="language"
+        )
+    return code
 
 
 def _link(text: str) -> str:

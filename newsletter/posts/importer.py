@@ -20,7 +20,7 @@ from sqlalchemy import and_, or_, select
 from sqlalchemy.orm import Session
 
 from newsletter.models import Author, Feed, Newsletter, Post, PostState
-from newsletter.posts import authors, matching, positions, topics
+from newsletter.posts import authors, categories, matching, positions
 from newsletter.posts.entries import Entry, Parsed
 from newsletter.posts.identity import Identity, identify
 
@@ -176,7 +176,7 @@ class _Run:
             authors.learn_byline(
                 self.session, post.author, entry.byline, at=post.published_at
             )
-        return topics.set_topics(self.session, self.newsletter, post, entry.topics)
+        return categories.take(self.session, self.newsletter, post, entry.topics)
 
     def store(self, fresh: list[tuple[Entry, Identity]], *, guarded: bool) -> None:
         """Store new entries; where there is a guard, a flood and old ones are held."""

@@ -7,7 +7,13 @@ from sqlalchemy.orm import Session
 
 from newsletter import i18n
 from newsletter.errors import N_, InvalidInput
-from newsletter.models import Newsletter, Subscription, SubscriptionTopic, Topic
+from newsletter.models import (
+    Category,
+    Newsletter,
+    Subscription,
+    SubscriptionTopic,
+    Topic,
+)
 
 MAX_TOPICS = 500
 
@@ -29,9 +35,11 @@ def offered_languages(newsletter: Newsletter) -> list[str]:
 
 
 def offered_topics(session: Session, newsletter: Newsletter) -> list[Topic]:
-    """Return the topics a reader may choose, by name."""
-    query = select(Topic).where(Topic.newsletter_id == newsletter.id)
-    return list(session.scalars(query.order_by(Topic.name)))
+    """Return the topics a reader may choose, in the editors' order."""
+    query = select(Topic).where(
+        Topic.newsletter_id == newsletter.id, Topic.hidden.is_(False)
+    )
+    return list(session.scalars(query.order_by(Topic.place, Topic.name)))
 
 
 def chosen_topics(session: Session, subscription: Subscription) -> list[str] | None:
@@ -65,29 +73,41 @@ def check_language(newsletter: Newsletter, language: str) -> str:
 def check_topics(
     session: Session, newsletter: Newsletter, slugs: Sequence[str]
 ) -> list[int]:
-    """Return the ids of topics that exist. Raises InvalidInput."""
+    """Return the ids of topics that exist. Raises InvalidInput.
+
+    A page elsewhere may still offer one that has become part of another: that one.
+    """
     wanted = set(slugs[: MAX_TOPICS + 1])
-    query = select(Topic.id).where(
-        Topic.newsletter_id == newsletter.id, Topic.slug.in_(wanted)
+    known = select(Topic.slug, Topic.id).where(Topic.newsletter_id == newsletter.id)
+    former = select(Category.slug, Category.topic_id).where(
+        Category.newsletter_id == newsletter.id, Category.topic_id.is_not(None)
     )
-    found = list(session.scalars(query))
-    if len(found) != len(wanted):
+    found: dict[str, int] = {}
+    for query, slug_of in ((former, Category.slug), (known, Topic.slug)):
+        rows = session.execute(query.where(slug_of.in_(wanted)))
+        found.update({slug: topic_id for slug, topic_id in rows if topic_id})
+    if wanted - found.keys():
         raise InvalidInput(N_("Choose among the topics on the page."), field="topics")
-    return found
+    return sorted(set(found.values()))
 
 
 def set_topics(
     session: Session, subscription: Subscription, topic_ids: Iterable[int] | None
 ) -> None:
-    """Make these a reader's topics; None is all, also those yet to come."""
+    """Make these a reader's topics; None is all, also those yet to come.
+
+    What is hidden was not on the page, and stays as it was.
+    """
     subscription.all_topics = topic_ids is None
-    session.execute(
-        delete(SubscriptionTopic).where(
-            SubscriptionTopic.subscription_id == subscription.id
-        )
-    )
+    own = SubscriptionTopic.subscription_id == subscription.id
+    gone = delete(SubscriptionTopic).where(own)
+    if topic_ids is not None:
+        hidden = select(Topic.id).where(Topic.hidden)
+        gone = gone.where(SubscriptionTopic.topic_id.not_in(hidden))
+    session.execute(gone)
+    kept = set(session.scalars(select(SubscriptionTopic.topic_id).where(own)))
     session.add_all(
         SubscriptionTopic(subscription_id=subscription.id, topic_id=topic_id)
-        for topic_id in sorted(topic_ids or ())
+        for topic_id in sorted(set(topic_ids or ()) - kept)
     )
     session.flush()

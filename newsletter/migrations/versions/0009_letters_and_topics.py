@@ -81,6 +81,18 @@ def upgrade() -> None:
     op.create_index(
         op.f("ix_post_category_category_id"), "post_category", ["category_id"]
     )
+    # What feeds have said so far: each topic of theirs was a category.
+    op.execute(
+        "INSERT INTO category (newsletter_id, slug, name, topic_id)"
+        " SELECT newsletter_id, slug, name, id FROM topic"
+    )
+    op.execute(
+        "INSERT INTO post_category (post_id, category_id)"
+        " SELECT post_topic.post_id, category.id FROM post_topic"
+        " JOIN category ON category.topic_id = post_topic.topic_id"
+        " JOIN post ON post.id = post_topic.post_id"
+        " WHERE post.feed_id IS NOT NULL AND NOT post.edited"
+    )
     op.create_table(
         "picture",
         sa.Column("id", sa.Integer(), nullable=False),

@@ -30,6 +30,7 @@ class PostForm:
     published_at: str = ""
     link: str = ""
     topics: str = ""
+    language: str = ""
     seen: str = ""
 
 
@@ -48,6 +49,7 @@ def stored(session: Session, newsletter: Newsletter, post: Post) -> PostForm:
         ),
         link=post.link,
         topics=", ".join(topic.name for topic in topics.topics_of(session, post)),
+        language=post.language,
         seen=version(post),
     )
 
@@ -113,6 +115,7 @@ def _plain(form: PostForm) -> dict[str, Any]:
     return {
         "excerpt": form.excerpt,
         "link": form.link,
+        "language": form.language,
         "topic_names": [name for name in form.topics.split(",") if name.strip()],
     }
 

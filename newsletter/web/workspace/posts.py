@@ -76,7 +76,7 @@ def index(newsletter: Newsletter) -> str:
 @needs(Role.EDITOR)
 def new(newsletter: Newsletter) -> str:
     """Show an empty form."""
-    return _post_page(newsletter, None, PostForm())
+    return _post_page(newsletter, None, PostForm(language=newsletter.language))
 
 
 @bp.post("/editor/<slug>/posts/new")
@@ -226,9 +226,19 @@ def _post_page(
         from_feed=bool(post and post.markdown is None),
         known_authors=[a.shown_name for a in authors.authors(session, newsletter)],
         known_topics=[topic.name for topic in topics.topics(session, newsletter)],
+        languages=_languages(newsletter, form),
         limits=editing,
         STATE_WORDS=STATE_WORDS,
     )
+
+
+def _languages(newsletter: Newsletter, form: PostForm) -> list[tuple[str, str]]:
+    """Return the languages a post may have, the one it has among them."""
+    words = rendering.words()
+    codes = dict.fromkeys(
+        [newsletter.language, *newsletter.languages, *filter(None, [form.language])]
+    )
+    return [(code, words.name_of(code)) for code in codes]
 
 
 def _saved(newsletter: Newsletter, post: Post) -> AnyResponse:

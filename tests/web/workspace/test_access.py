@@ -23,6 +23,7 @@ from newsletter.models import (
     Newsletter,
     Role,
 )
+from newsletter.posts import topics
 from newsletter.web.login import LOGIN, NEEDS, NOTHING
 from tests.factories import NOW, make_newsletter, make_post, make_subscription
 from tests.web.at_work import as_editor, csrf_token
@@ -70,6 +71,7 @@ def ids(app: Flask, database: Database) -> dict[str, dict[str, Any]]:
             post = make_post(session, newsletter)
             issue = Issue(newsletter_id=newsletter.id, state=IssueState.DRAFT)
             feed = Feed(newsletter_id=newsletter.id, url=f"https://{slug}.example/f")
+            topic = topics.create(session, newsletter, "Klimat")
             letter = letters.write(session, newsletter, now=NOW)
             spelling = AuthorSpelling(
                 newsletter_id=newsletter.id, author_id=post.author_id, name="B. Ek"
@@ -85,6 +87,7 @@ def ids(app: Flask, database: Database) -> dict[str, dict[str, Any]]:
                 "spelling_id": spelling.id,
                 "issue_id": issue.id,
                 "letter_id": letter.id,
+                "topic_id": topic.id,
                 "feed_id": feed.id,
                 "subscription_id": reader.id,
                 "membership_id": 0,

@@ -355,3 +355,23 @@ def test_another_newsletters_post_is_not_there(
         post(editor, f"/editor/annat/posts/{found.id}/withdraw", {}).status_code == 404
     )
     assert only_post(database).state is PostState.PUBLISHED
+
+
+def test_a_post_has_a_language_or_is_for_everyone(
+    app: Flask, database: Database
+) -> None:
+    with database.transaction() as session:
+        post_id = make_post(session, make_newsletter(session), language="de").id
+    editor = as_editor(app, Role.EDITOR)
+    path = f"/editor/labbet/posts/{post_id}/"
+    page = editor.get(path).text
+    assert '<option value="de" selected>tyska</option>' in page  # the feed's own
+    new = editor.get("/editor/labbet/posts/new").text
+    assert '<option value="sv" selected>svenska</option>' in new
+    for language, status in (("en", 302), ("", 302), ("xx", 400), ("sv", 302)):
+        form = {**fields_of(editor.get(path).text), "title": "Ny"}
+        answer = post(editor, path, {**form, "language": language})
+        assert answer.status_code == status
+        with database.reading() as session:
+            stored = session.scalars(select(Post.language)).one()
+        assert stored == (language if status == 302 else "")

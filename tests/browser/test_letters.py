@@ -1,0 +1,126 @@
+"""Letters and topics in a real browser: keyboard, counting, pictures, axe."""
+
+import io
+import re
+from typing import Any
+
+import pytest
+from PIL import Image
+from playwright.sync_api import Page, expect
+
+from newsletter import editors
+from newsletter.config import Settings
+from newsletter.db import Database, utcnow
+from newsletter.digests import letters
+from newsletter.models import Role
+from newsletter.posts import categories, topics
+from newsletter.subscribers import choices
+from tests.browser.conftest import Live, NewPage, Theme, axe
+from tests.factories import make_newsletter, make_post, make_subscription
+
+pytestmark = pytest.mark.browser
+
+LONG = "Donaudampfschiffahrtsgesellschaftskapitän" * 2
+
+
+@pytest.fixture
+def letter_id(database: Database) -> int:
+    """Topics, one with a very long name, readers, and a letter."""
+    with database.transaction() as session:
+        labbet = make_newsletter(session)
+        post = make_post(session, labbet)
+        categories.take(session, labbet, post, ["Klimat", "Äldres boende", "Nyheter"])
+        topics.create(session, labbet, LONG[: topics.MAX_NAME_CHARACTERS])
+        climate = next(t for t in topics.topics(session, labbet) if t.slug == "klimat")
+        for _ in range(4):
+            make_subscription(session, labbet)
+        english = make_subscription(session, labbet, language="en")
+        choices.set_topics(session, english, [climate.id])
+        return letters.write(
+            session, labbet, subject="Vi flyttar", body="Till Söder.\n", now=utcnow()
+        ).id
+
+
+@pytest.fixture
+def storage(
+    live: Live,
+    database: Database,
+    settings: Settings,
+    new_page: NewPage,
+    letter_id: int,
+) -> Any:
+    """The cookies of an editor who has logged in."""
+    with database.transaction() as session:
+        url = editors.invite(
+            session, settings, "red@x.example", Role.EDITOR, None, now=utcnow()
+        )
+    page = new_page()
+    page.goto(url)
+    page.locator("main button").click()
+    page.wait_for_url("**/editor/**")
+    return page.context.storage_state()
+
+
+@pytest.mark.parametrize(("theme", "width"), [("light", 1280), ("dark", 320)])
+def test_the_pages_can_be_used_by_everyone(
+    live: Live,
+    new_page: NewPage,
+    storage: Any,
+    letter_id: int,
+    theme: Theme,
+    width: int,
+) -> None:
+    page = new_page(theme=theme, width=width, storage_state=storage)
+    for path in (
+        f"letters/{letter_id}/",
+        f"issues/{letter_id}/send",
+        "topics/",
+        "topics/1/merge",
+        "issues/",
+    ):
+        page.goto(live.url(f"/editor/labbet/{path}"))
+        if path == "topics/":
+            page.locator("details summary").first.click()
+        if path.startswith("letters/"):
+            page.get_by_label("Några av dem, valda här").check()
+        axe(page)
+        wide = page.evaluate("document.documentElement.scrollWidth")
+        assert wide <= width, f"{path} is {wide} px wide"
+
+
+def test_readers_are_counted_and_pictures_put_in_while_one_writes(
+    live: Live, new_page: NewPage, storage: Any, letter_id: int
+) -> None:
+    page: Page = new_page(storage_state=storage)
+    page.goto(live.url(f"/editor/labbet/letters/{letter_id}/"))
+    count = page.locator("#audience-count")
+    expect(count).to_contain_text("Till 5 av 5 läsare")
+    page.get_by_label("Några av dem, valda här").check()
+    page.get_by_label("engelska", exact=True).check()
+    expect(count).to_contain_text("Till 1 av 5 läsare")
+    expect(count).to_contain_text("Läsare på engelska")
+
+    out = io.BytesIO()
+    Image.new("RGB", (300, 200), "teal").save(out, "PNG")
+    text = page.get_by_label("Brevet", exact=True)
+    text.evaluate("field => field.setSelectionRange(0, 0)")
+    page.get_by_role("button", name="Lägg den i brevet").click()
+    expect(page.locator("[data-upload-said]")).to_contain_text("Välj en bild först")
+    page.get_by_label("Bild", exact=True).set_input_files(
+        {"name": "hus.png", "mimeType": "image/png", "buffer": out.getvalue()}
+    )
+    page.get_by_label("Vad den visar").fill("Ett hus")
+    page.get_by_role("button", name="Lägg den i brevet").click()
+    expect(text).to_have_value(
+        re.compile(r"^!\[Ett hus\]\(http\S+-300x200\.png\)\s+Till Söder\.\s*$")
+    )
+    frame = page.frame_locator("[data-frames] iframe:not(.is-waiting)")
+    image = frame.get_by_role("img", name="Ett hus")
+    expect(image).to_be_visible()
+    assert image.evaluate("image => image.naturalWidth") == 300
+
+    page.get_by_role("button", name="Granska och skicka …").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Skicka till 1 läsare?")
+    expect(page.locator("main")).to_contain_text("Läsare på engelska")
+    page.go_back()
+    expect(page.locator("#audience-count")).to_contain_text("Till 1 av 5 läsare")

@@ -83,6 +83,7 @@ def test_the_pages_can_be_used_by_everyone(
             page.locator("details summary").first.click()
         if path.startswith("letters/"):
             page.get_by_label("Några av dem, valda här").check()
+            page.get_by_text("Lägg in en bild").first.click()
         axe(page)
         wide = page.evaluate("document.documentElement.scrollWidth")
         assert wide <= width, f"{path} is {wide} px wide"
@@ -104,6 +105,7 @@ def test_readers_are_counted_and_pictures_put_in_while_one_writes(
     Image.new("RGB", (300, 200), "teal").save(out, "PNG")
     text = page.get_by_label("Brevet", exact=True)
     text.evaluate("field => field.setSelectionRange(0, 0)")
+    page.get_by_text("Lägg in en bild").first.click()
     page.get_by_role("button", name="Lägg den i brevet").click()
     expect(page.locator("[data-upload-said]")).to_contain_text("Välj en bild först")
     page.get_by_label("Bild", exact=True).set_input_files(

@@ -13,7 +13,15 @@ from werkzeug.test import TestResponse
 
 from newsletter.db import Database, utcnow
 from newsletter.digests import letters, segments
-from newsletter.models import Delivery, Issue, IssueState, Picture, Role, Topic
+from newsletter.models import (
+    Delivery,
+    Issue,
+    IssueState,
+    Message,
+    Picture,
+    Role,
+    Topic,
+)
 from newsletter.web.workspace import issue_form, letter_form
 from tests.factories import make_newsletter, make_subscription
 from tests.web.at_work import as_editor, csrf_token
@@ -284,7 +292,12 @@ def test_a_letter_to_some_is_not_listed_in_the_archive(
     found = {n: re.findall(rf'name="{n}" value="([^"]*)"', page)[0] for n in names}
     post(editor, f"/editor/labbet/issues/{letter_id}/send", found)
     public = app.test_client()
-    assert "Till Söder." in public.get("/labbet/issues/1/").text
+    assert public.get("/labbet/issues/1/").status_code == 404
+    with database.reading() as session:
+        token = session.scalars(
+            select(Message.view_token).where(Message.language == "en")
+        ).one()
+    assert "Till Söder." in public.get(f"/labbet/view/{token}/").text
     assert "Vi flyttar" not in public.get("/labbet/issues/").text
     assert "Vi flyttar" not in public.get("/labbet/issues.atom").text
 

@@ -91,7 +91,6 @@ def ids(app: Flask, database: Database) -> dict[str, dict[str, Any]]:
                 "feed_id": feed.id,
                 "subscription_id": reader.id,
                 "membership_id": 0,
-                "spelling_id": 0,
             }
     return found
 

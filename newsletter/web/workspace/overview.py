@@ -9,7 +9,7 @@ from werkzeug.wrappers import Response
 
 from newsletter import editors, i18n, newsletters
 from newsletter.db import db, transaction, utcnow
-from newsletter.digests import calendar, drafts, editions, publish, status
+from newsletter.digests import calendar, drafts, publish, status
 from newsletter.errors import Forbidden, InkorgError
 from newsletter.models import Editor, Issue, IssueState, Newsletter, Role
 from newsletter.subscribers import directory

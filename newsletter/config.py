@@ -81,6 +81,7 @@ class Settings:
     # Hosts and networks a feed may come from although they are private: "*" is all.
     fetch_allow: tuple[str, ...] = ()
     mailbox_dir: Path | None = None  # the local mailbox of `demo`
+    themes_dir: Path | None = None  # mail themes of one's own
     demo: bool = False
 
     @property
@@ -136,6 +137,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         signups_per_hour=get.number("SIGNUPS_PER_HOUR", 5000, 1, 10**8),
         fetch_allow=tuple(get.text("FETCH_ALLOW").replace(",", " ").split()),
         mailbox_dir=Path(d) if (d := get.text("MAILBOX_DIR")) else None,
+        themes_dir=get.folder("THEMES"),
         demo=demo,
     )
 
@@ -148,7 +150,7 @@ VARIABLES = frozenset(
         *("NEWSLETTER_INSTANCE_DIR", "NEWSLETTER_MAILBOX_DIR"),
         *("NEWSLETTER_SECRET_KEYS", "NEWSLETTER_SIGNUPS_PER_HOUR"),
         *("NEWSLETTER_SIGNUPS_PER_NETWORK_HOUR", "NEWSLETTER_SMTP_URL"),
-        "NEWSLETTER_TRUSTED_PROXIES",
+        *("NEWSLETTER_THEMES", "NEWSLETTER_TRUSTED_PROXIES"),
     }
 )
 
@@ -259,6 +261,16 @@ class _Reader:
         if value not in {"", "0", "1", "no", "yes", "false", "true"}:
             raise ConfigError("%(name)s must be 0 or 1.", name=PREFIX + name)
         return value in {"1", "yes", "true"}
+
+    def folder(self, name: str) -> Path | None:
+        text = self.text(name)
+        if text and not Path(text).is_dir():
+            raise ConfigError(
+                "%(name)s: there is no folder %(folder)s.",
+                name=PREFIX + name,
+                folder=text,
+            )
+        return Path(text) if text else None
 
     def number(self, name: str, default: int, low: int, high: int) -> int:
         text = self.text(name)

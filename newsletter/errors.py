@@ -4,6 +4,7 @@
     ├── InvalidInput      what someone typed or sent cannot be used
     ├── NotFound          there is no such thing (any more)
     ├── Conflict          it was possible a moment ago, or for someone else
+    │   └── ThemeError    a theme of the operator's is missing or broken
     ├── Forbidden         you may not
     ├── TooMany           a limit stands in the way; try later
     ├── InvalidLink       a signed link is forged, damaged or void
@@ -55,6 +56,12 @@ class Conflict(InkorgError):
     """Something else happened first."""
 
     code = "conflict"
+
+
+class ThemeError(Conflict):
+    """The theme of the mail cannot be used."""
+
+    code = "theme"
 
 
 class Forbidden(InkorgError):

@@ -141,6 +141,11 @@ def picture_url(settings: Settings, slug: str, name: str) -> str:
     return f"{settings.base_url}/{slug}/pictures/{name}"
 
 
+def logo_url(settings: Settings, slug: str, name: str) -> str:
+    """Return the address of a newsletter's logo; its name changes with its contents."""
+    return f"{settings.base_url}/{slug}/logo/{name}"
+
+
 def issue_follow_url(settings: Settings, slug: str, issue_id: int) -> str:
     """Return the workspace page where an issue is followed."""
     return f"{settings.base_url}/editor/{slug}/issues/{issue_id}/"

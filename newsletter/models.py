@@ -7,6 +7,7 @@
         │        └──< consent >── wording          what they agreed to, append-only
         ├──< dkim_key                              what signs its mail
         ├──< schedule, occurrence ── issue         when its rhythms fall due
+        ├──< design >── logo                       how its mail looks: each version
         ├──< issue ──< issue_post >── post         posts chosen to go out together
         │      └──< message ──< delivery           an edition, and one line per reader
         ├──< picture                               what letters show
@@ -34,10 +35,11 @@ from sqlalchemy import (
     String,
     Text,
     UniqueConstraint,
+    and_,
     text,
 )
 from sqlalchemy.ext.mutable import MutableList
-from sqlalchemy.orm import Mapped, mapped_column, relationship
+from sqlalchemy.orm import Mapped, foreign, mapped_column, relationship
 
 from newsletter.db import Base, UTCDateTime, utcnow
 
@@ -221,7 +223,60 @@ class Newsletter(Base):
     # What a blog calls when it has published, `/ping/<token>`; null: nobody may.
     ping_token: Mapped[str | None] = mapped_column(String(32), index=True, unique=True)
     pinged_at: Mapped[datetime | None]
+    last_design: Mapped[int] = mapped_column(default=0)  # version; 0: as it comes
     created_at: Mapped[Created]
+
+    design: Mapped["Design | None"] = relationship(
+        primaryjoin=lambda: and_(
+            Newsletter.id == foreign(Design.newsletter_id),
+            Newsletter.last_design == foreign(Design.number),
+        ),
+        viewonly=True,
+        uselist=False,
+    )
+
+
+class Logo(Base):
+    """A picture at the top of a newsletter's mail; kept, because sent mail shows it."""
+
+    __tablename__ = "logo"
+    __table_args__ = (UniqueConstraint("newsletter_id", "digest"),)
+
+    id: Mapped[Key]
+    newsletter_id: Mapped[int] = mapped_column(ForeignKey("newsletter.id"))
+    digest: Mapped[str] = mapped_column(String(64))  # of its bytes: its address
+    kind: Mapped[str] = mapped_column(String(4))  # png, jpg
+    width: Mapped[int]  # in pixels
+    height: Mapped[int]
+    data: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)
+    created_at: Mapped[Created]
+
+
+class Design(Base):
+    """How a newsletter's mail looks and is worded: each save is a version."""
+
+    __tablename__ = "design"
+    __table_args__ = (UniqueConstraint("newsletter_id", "number"),)
+
+    id: Mapped[Key]
+    newsletter_id: Mapped[int] = mapped_column(ForeignKey("newsletter.id"))
+    number: Mapped[int]
+    theme: Mapped[str] = mapped_column(String(40))
+    accent: Mapped[str] = mapped_column(String(7))
+    logo_id: Mapped[int | None] = mapped_column(ForeignKey("logo.id"))
+    dark_logo_id: Mapped[int | None] = mapped_column(ForeignKey("logo.id"))
+    order: Mapped[list[str]] = mapped_column(JSON)  # all parts
+    shown: Mapped[list[str]] = mapped_column(JSON)  # those of them that are
+    words: Mapped[Data] = mapped_column(default=dict)  # language: {wording: text}
+    restores: Mapped[int | None]  # the version it goes back to
+    editor_id: Mapped[int | None] = mapped_column(
+        ForeignKey("editor.id", ondelete="SET NULL"), index=True
+    )
+    created_at: Mapped[Created]
+
+    logo: Mapped[Logo | None] = relationship(foreign_keys=[logo_id])
+    dark_logo: Mapped[Logo | None] = relationship(foreign_keys=[dark_logo_id])
+    editor: Mapped["Editor | None"] = relationship()
 
 
 class DkimKey(Base):

@@ -54,7 +54,7 @@ DOORWAYS = {
     "markdown_it": {"markup"},
     "mrml": {"templating"},
     "nh3": {"markup"},
-    "PIL": {"pictures", "posts.portraits"},
+    "PIL": {"digests.logos", "pictures", "posts.portraits"},
     "urllib3": {"posts.download"},
 }
 

@@ -232,7 +232,13 @@ def _message(
     token = links.new_token()
     url = archive.web_url(settings, issue, newsletter, edition, token)
     letter = compose.compose(
-        settings, issue, newsletter, edition.posts, words, web_url=url
+        settings,
+        issue,
+        newsletter,
+        edition.posts,
+        words,
+        web_url=url,
+        forgiving=True,
     )
     message = outbox.store_edition(
         session,
@@ -522,7 +528,9 @@ def sample_letter(
     """Return what readers would get now, with links that lead to harmless pages."""
     newsletter = issue.newsletter
     words = words or i18n.language(newsletter.language)
-    letter = compose.compose(settings, issue, newsletter, issue.posts, words)
+    letter = compose.compose(
+        settings, issue, newsletter, issue.posts, words, forgiving=True
+    )
     return compose.sample(letter)
 
 

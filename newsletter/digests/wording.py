@@ -26,15 +26,22 @@ def merge(text: str, tags: Mapping[str, str]) -> str:
     return _TAG.sub(lambda found: tags.get(found[1], found[0]), text)
 
 
-def title(count: int, words: Language, *, new: bool = True) -> str:
+def title(number_of: int, words: Language, *, new: bool = True) -> str:
     """Write the heading of a digest: "Four new posts"."""
-    spelled = 2 <= count < 2 + len(COUNTS)
-    number = words.gettext(COUNTS[count - 2]) if spelled else words.number(count)
+    number = in_words(number_of, words)
     if new:
         return words.ngettext(
-            "One new post", "%(count)s new posts", count, count=number
+            "One new post", "%(count)s new posts", number_of, count=number
         )
-    return words.ngettext("One post", "%(count)s posts", count, count=number)
+    return words.ngettext("One post", "%(count)s posts", number_of, count=number)
+
+
+def in_words(count: int, words: Language) -> str:
+    """Write a number of posts as a word, if it is a small one: "Four"."""
+    if count == 1:
+        return words.gettext("One")
+    spelled = 2 <= count < 2 + len(COUNTS)
+    return words.gettext(COUNTS[count - 2]) if spelled else words.number(count)
 
 
 def subject(titles: Sequence[str], words: Language, *, new: bool = True) -> str:

@@ -1,4 +1,4 @@
-"""Portraits: any picture becomes a small square JPEG of our own. Pillow's only doorway.
+"""Portraits: any picture becomes a small square JPEG of our own. A doorway to Pillow.
 
 What is stored has been drawn anew, so nothing of the file that came in is left: no
 place where it was taken, no second file inside. Pictures lie in the database, so that

@@ -3,6 +3,7 @@
 from flask import Blueprint, Response
 
 from newsletter.db import db
+from newsletter.digests import samples
 from newsletter.errors import N_, NotFound
 from newsletter.posts import portraits
 
@@ -14,7 +15,7 @@ YEAR = 365 * 24 * 3600
 @bp.get("/portraits/<key>.jpg")
 def show(key: str) -> Response:
     """Serve a portrait; another picture has another address."""
-    image = portraits.find(db.session(), key)
+    image = samples.portrait(key) or portraits.find(db.session(), key)
     if image is None:
         raise NotFound(N_("There is no such picture. It may have been replaced."))
     response = Response(image, mimetype="image/jpeg")

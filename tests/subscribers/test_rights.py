@@ -45,7 +45,7 @@ NOT_ABOUT_READERS = {
     *("webauthn", "used_link", "wording", "message", "dkim_key", "relay_budget"),
     *("destination", "relay_trust", "feed_push", "author_spelling", "portrait"),
     *("schedule", "occurrence", "message_post"),
-    *("category", "post_category", "picture"),
+    *("category", "post_category", "picture", "design", "logo"),
 }
 HANDED_OVER = {
     *("subscriber", "subscription", "subscription_topic", "consent", "delivery"),

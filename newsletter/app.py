@@ -25,6 +25,7 @@ from newsletter.web import (
 from newsletter.web.workspace import (
     account,
     authors,
+    design,
     feeds,
     fetching,
     invitations,
@@ -48,8 +49,7 @@ BLUEPRINTS = (
     *(calls.bp, portraits.bp),
     pictures.bp,
     *(overview.bp, account.bp, invitations.bp, subscribers.bp, reader.bp),
-    *(newsletter_settings.bp, people.bp),
-    rhythm_settings.bp,
+    *(newsletter_settings.bp, rhythm_settings.bp, people.bp, design.bp),
     feeds.bp,
     *(posts.bp, fetching.bp, authors.bp, issues.bp, issue_preview.bp, sending.bp),
     *(letters.bp, topics.bp),

@@ -13,8 +13,17 @@ from sqlalchemy import select
 from newsletter import links, pictures
 from newsletter.config import Settings
 from newsletter.db import Base, Database, utcnow
-from newsletter.digests import drafts, letters, publish
-from newsletter.models import Author, Feed, FeedPush, Message, Portrait, Role, Status
+from newsletter.digests import design, drafts, letters, publish
+from newsletter.models import (
+    Author,
+    Feed,
+    FeedPush,
+    Logo,
+    Message,
+    Portrait,
+    Role,
+    Status,
+)
 from newsletter.posts import topics
 from newsletter.web import security
 from tests.factories import NOW, make_newsletter, make_post, make_subscription
@@ -65,10 +74,21 @@ def world(database: Database, settings: Settings) -> dict[str, Any]:
         publish.send(session, settings, issue, now=NOW)
         make_post(session, labbet)
         draft = drafts.draft(session, labbet, now=NOW)
+        logo = Logo(
+            newsletter_id=labbet.id,
+            digest="ab",
+            kind="png",
+            width=9,
+            height=9,
+            data=b"",
+        )
+        session.add(logo)
+        design.save(session, labbet, design.Draft(logo=logo), editor=None, now=NOW)
         out = io.BytesIO()
         Image.new("RGB", (2, 2)).save(out, "PNG")
         picture = pictures.store(session, labbet, out.getvalue(), now=NOW)
         return {
+            "logo_name": "ab.png",
             "picture": pictures.name_of(picture),
             "letter_id": letters.write(session, labbet, now=NOW).id,
             "slug": labbet.slug,

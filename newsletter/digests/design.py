@@ -1,7 +1,6 @@
 """A newsletter's design in the database: each save is a version to go back to."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from sqlalchemy import select, update
@@ -71,25 +70,44 @@ def look_as(settings: Settings, newsletter: Newsletter, draft: Draft) -> Look:
     )
 
 
-def checked(
-    settings: Settings,
-    newsletter: Newsletter,
-    *,
-    theme: str,
-    accent: str,
-    order: Sequence[str],
-    shown_parts: Sequence[str],
-    words: Mapping[str, Mapping[str, str]],
-) -> Draft:
-    """Return a design that can be stored. Raises InvalidInput or ThemeError."""
-    codes = dict.fromkeys([newsletter.language, *newsletter.languages])
-    return Draft(
-        theme=themes.find(settings, theme).name,
-        accent=newsletters.CHECKS["accent"]("accent", accent),
-        order=looks.check_order(order),
-        shown=looks.check_shown(shown_parts),
-        words=looks.check_words({c: words[c] for c in codes if c in words}),
+def checked(settings: Settings, newsletter: Newsletter, typed: Draft) -> Draft:
+    """Return a draft that can be stored. Raises InvalidInput or ThemeError."""
+    return replace(
+        typed,
+        theme=themes.find(settings, typed.theme).name,
+        accent=newsletters.CHECKS["accent"]("accent", typed.accent),
+        order=looks.check_order(typed.order),
+        shown=looks.check_shown(typed.shown),
+        words=looks.check_words(
+            {
+                code: typed.words[code]
+                for code in languages(newsletter)
+                if code in typed.words
+            }
+        ),
     )
+
+
+def languages(newsletter: Newsletter) -> list[str]:
+    """Return the languages that the newsletter's readers can have, its own first."""
+    return list(dict.fromkeys([newsletter.language, *newsletter.languages]))
+
+
+def differences(one: Draft, other: Draft) -> list[str]:
+    """Return what sets two designs apart, as message ids."""
+    pairs = (
+        (N_("the theme"), one.theme, other.theme),
+        (N_("the colour"), one.accent, other.accent),
+        (N_("the logo"), _id_of(one.logo), _id_of(other.logo)),
+        (N_("the logo by night"), _id_of(one.dark_logo), _id_of(other.dark_logo)),
+        (N_("which parts are shown, or their order"), one.parts, other.parts),
+        (N_("the wording"), one.words, other.words),
+    )
+    return [name for name, mine, theirs in pairs if mine != theirs]
+
+
+def _id_of(logo: Logo | None) -> int | None:
+    return logo.id if logo else None
 
 
 def save(

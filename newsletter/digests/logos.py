@@ -4,6 +4,7 @@ Pillow reads a picture's contents, never its name; what is stored is written ane
 PNG or JPEG, so that nothing hides in it.
 """
 
+import base64
 import hashlib
 import io
 import warnings
@@ -17,7 +18,7 @@ from newsletter.digests.look import Picture
 from newsletter.errors import N_, InvalidInput, NotFound
 from newsletter.models import Logo, Newsletter
 
-UPLOAD_BYTES = 1024 * 1024
+UPLOAD_BYTES = 900_000  # two of them fit into a form
 MOST_PIXELS = 16_000_000
 LEAST_SIDE = 16
 SHOWN = (280, 72)  # at most, in CSS pixels
@@ -45,16 +46,21 @@ class Prepared:
         """Return what names it."""
         return hashlib.sha256(self.data).hexdigest()[:32]
 
-    def shown(self, url: str) -> Picture:
-        """Return it as a mail shows it."""
-        return shown(url, self.width, self.height)
+    def shown(self) -> Picture:
+        """Return it as a mail would show it, before it is stored."""
+        encoded = base64.b64encode(self.data).decode()
+        return shown(
+            f"data:{TYPES[self.kind]};base64,{encoded}", self.width, self.height
+        )
 
 
 def prepare(data: bytes, *, field: str = "logo") -> Prepared:
     """Read an uploaded picture. Raises InvalidInput, saying what would do."""
     if len(data) > UPLOAD_BYTES:
         raise InvalidInput(
-            N_("That picture is larger than 1 MB. Export it smaller, about 600 wide."),
+            N_(
+                "That picture is larger than 900 kB. Export it smaller, about 600 wide."
+            ),
             field=field,
         )
     if _is_svg(data):

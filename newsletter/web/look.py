@@ -12,6 +12,7 @@ from flask import Blueprint, Response, request, url_for
 from newsletter import colours, newsletters
 from newsletter.config import ROOT
 from newsletter.db import db
+from newsletter.digests import logos
 
 bp = Blueprint("look", __name__)
 
@@ -32,6 +33,20 @@ def stylesheet(slug: str) -> Response:
     current = request.args.get("v") == newsletter.accent[1:]
     response.cache_control.public = True
     response.cache_control.max_age = YEAR if current else 60
+    return response
+
+
+@bp.get("/<slug>/logo/<logo_name>")
+def logo(slug: str, logo_name: str) -> Response:
+    """Serve a logo: its name says what is in it, so it may be kept for ever."""
+    session = db.session()
+    digest, _, kind = logo_name.partition(".")
+    found = logos.find(session, newsletters.by_slug(session, slug), digest, kind)
+    response = Response(found.data, mimetype=logos.TYPES[found.kind])
+    response.cache_control.public = True
+    response.cache_control.immutable = True
+    response.cache_control.max_age = YEAR
+    response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
     return response
 
 

@@ -37,6 +37,7 @@ NAVIGATION = (
     ("posts", N_("Posts"), "posts/"),
     ("issues", N_("Issues"), "issues/"),
     ("subscribers", N_("Subscribers"), "subscribers/"),
+    ("design", N_("Design"), "design/"),
     ("settings", N_("Settings"), "settings/"),
 )
 

@@ -54,7 +54,7 @@ def save(newsletter: Newsletter) -> Response | tuple[str, int]:
 @needs(Role.OWNER)
 def accent_sample(newsletter: Newsletter) -> str:
     """Draw a colour as readers would see it, while it is being chosen."""
-    chosen = _safe_accent(request.args.get("accent", ""))
+    chosen = safe_accent(request.args.get("accent", ""))
     return render("editor/_accent.html", newsletter, accent=colours.accent(chosen))
 
 
@@ -98,7 +98,7 @@ def _page(
         all_languages=[(code, i18n.language(code).name) for code in i18n.available()],
         all_zones=timezones.names(newsletter.timezone),
         social=_social(newsletter, retyped=retyped),
-        accent=colours.accent(_safe_accent(values["accent"])),
+        accent=colours.accent(safe_accent(values["accent"])),
         field=field,
         error=words.error(error) if error else "",
     )
@@ -118,5 +118,6 @@ def _social(newsletter: Newsletter, *, retyped: bool) -> list[dict[str, str]]:
     return rows + [empty] * max(1, SOCIAL_ROWS - len(rows))
 
 
-def _safe_accent(text: str) -> str:
+def safe_accent(text: str) -> str:
+    """Return a colour as it is, or the default where it is none."""
     return text if COLOUR.fullmatch(text) else "#8b2e24"

@@ -9,7 +9,8 @@ from flask.testing import FlaskClient
 from werkzeug.routing import Rule
 
 from newsletter.db import Database
-from newsletter.digests import letters
+from newsletter.digests import design, letters
+from newsletter.digests.design import Draft
 from newsletter.editors import RANK
 from newsletter.models import (
     AuthorSpelling,
@@ -79,6 +80,8 @@ def ids(app: Flask, database: Database) -> dict[str, dict[str, Any]]:
             session.add_all([issue, feed, spelling])
             reader = make_subscription(session, newsletter)
             session.flush()
+            for _ in range(1 + (slug == FOREIGN)):
+                design.save(session, newsletter, Draft(), editor=None, now=NOW)
             found[slug] = {
                 "slug": slug,
                 "newsletter": newsletter,
@@ -91,6 +94,7 @@ def ids(app: Flask, database: Database) -> dict[str, dict[str, Any]]:
                 "feed_id": feed.id,
                 "subscription_id": reader.id,
                 "membership_id": 0,
+                "number": newsletter.last_design,
             }
     return found
 

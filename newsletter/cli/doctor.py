@@ -24,7 +24,9 @@ from newsletter.cli.common import (
 )
 from newsletter.config import Relay, Settings
 from newsletter.db import utcnow
-from newsletter.errors import ConfigError
+from newsletter.digests import design, theme_check, themes
+from newsletter.digests.look import Look
+from newsletter.errors import ConfigError, ThemeError
 from newsletter.mail import destinations, keyring, limits
 from newsletter.mail.keys import covers, decrypt, flaw, record_name
 from newsletter.models import Algorithm, DkimKey, Job, Newsletter
@@ -74,12 +76,14 @@ def doctor(
                 if slug
                 else newsletters.all_newsletters(session)
             )
+            looks = {n.id: design.look_of(place.settings, n) for n in chosen}
             keys = [key for key in keyring.all_keys(session) if key.active]
         lookup = txt_lookup()
         for newsletter in chosen:
             own = [key for key in keys if key.newsletter_id == newsletter.id]
             found += check_newsletter(newsletter)
             found += check_feeds(place, newsletter)
+            found += check_theme(place.settings, looks[newsletter.id])
             found += check_keys(place.settings, newsletter, own)
             found += check_domain(newsletter, lookup, dkim_selector, own)
         found += check_limits(place)
@@ -181,6 +185,24 @@ def check_feeds(place: Installation, newsletter: Newsletter) -> Iterator[Finding
         state = {"good": "good", "bad": "wrong", "quiet": "note"}[line.state]
         text = f"{line.text} {line.reason}".strip()
         yield Finding(f"{newsletter.slug}, feed {feed.url}", state, text)
+
+
+def check_theme(settings: Settings, look: Look) -> Iterator[Finding]:
+    """Look at whether a newsletter's theme is there and can be sent; ours can."""
+    about = f"theme {look.theme}"
+    try:
+        theme = themes.find(settings, look.theme)
+    except ThemeError as error:
+        yield Finding(about, "wrong", str(error))
+        return
+    if not theme.own:
+        yield Finding(about, "good", "built in")
+        return
+    flaws, _cases = theme_check.check(theme, base=settings)
+    for one in flaws:
+        yield Finding(about, "wrong", one)
+    if not flaws:
+        yield Finding(about, "good", f"{theme.folder}")
 
 
 def check_keys(

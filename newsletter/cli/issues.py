@@ -201,6 +201,7 @@ def send(place: Installation, issue_id: int, wait: bool) -> None:
     with place.database.transaction() as session:
         found = drafts.find(session, issue_id)
         if not (wait and found.state in (IssueState.SENDING, IssueState.SENT)):
+            publish.check_look(place.settings, found)
             total = publish.send(session, place.settings, found, now=utcnow())
             click.echo(f"Issue {found.number} goes to {counted(total, 'reader')}.")
         if not wait:

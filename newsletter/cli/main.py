@@ -15,12 +15,13 @@ from newsletter.cli import (
     operations,
     posts,
     subscribers,
+    themes,
 )
 from newsletter.errors import InkorgError
 
 MODULES = (
     *(operations, doctor, backup, newsletters, dkim, posts, editors, subscribers),
-    issues,
+    *(issues, themes),
 )
 
 

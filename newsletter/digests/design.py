@@ -12,7 +12,7 @@ from newsletter.digests import look as looks
 from newsletter.digests import themes
 from newsletter.digests.logos import shown
 from newsletter.digests.look import Look, Picture
-from newsletter.errors import N_, InvalidInput, NotFound, ThemeError
+from newsletter.errors import N_, InvalidInput, NotFound
 from newsletter.models import Design, Editor, Logo, Newsletter
 
 VERSIONS_LISTED = 50
@@ -194,12 +194,3 @@ def _picture(
         return None
     url = links.logo_url(settings, newsletter.slug, f"{logo.digest}.{logo.kind}")
     return shown(url, logo.width, logo.height)
-
-
-def theme_problem(settings: Settings, newsletter: Newsletter) -> ThemeError | None:
-    """Return why the newsletter's theme cannot be used, if it cannot."""
-    try:
-        themes.find(settings, look_of(settings, newsletter).theme)
-    except ThemeError as error:
-        return error
-    return None

@@ -83,6 +83,16 @@ def check(session: Session, issue: Issue) -> None:
         )
 
 
+def check_look(settings: Settings, issue: Issue) -> None:
+    """Make sure that the newsletter's theme can write the issue.
+
+    For a person who is about to send: an issue that is on its way is not stopped by a
+    theme, but goes out in the default one. Raises ThemeError or InvalidInput.
+    """
+    words = i18n.language(issue.newsletter.language)
+    compose.compose(settings, issue, issue.newsletter, issue.posts, words)
+
+
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """An issue, and who would get what of it."""

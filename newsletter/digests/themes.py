@@ -67,9 +67,12 @@ def available(settings: Settings) -> list[Theme]:
 
 def find(settings: Settings, name: str) -> Theme:
     """Return a theme by its name. Raises ThemeError."""
-    for theme in available(settings):
+    for theme in BUILT_IN:
         if theme.name == name:
             return theme
+    own = settings.themes_dir
+    if own and NAME.fullmatch(name) and (own / name).is_dir():
+        return load(own / name)
     raise ThemeError(
         N_("The theme %(name)s is not installed. Choose another one under Design."),
         name=plaintext.one_line(name, 60),

@@ -9,7 +9,8 @@ from sqlalchemy.orm import Session
 
 from newsletter import i18n
 from newsletter.config import Settings
-from newsletter.digests import compose, drafts
+from newsletter.digests import compose, drafts, themes
+from newsletter.digests.look import PARTS, Look, Picture
 from newsletter.models import Newsletter
 from tests.browser.conftest import NewPage, Theme, axe
 from tests.digests.sample import OPENING, real_newsletter
@@ -30,7 +31,7 @@ def written(session: Session, settings: Settings, newsletter: Newsletter) -> str
     return compose.sample(letter).html
 
 
-def look(page: Page, html: str, name: str) -> None:
+def look_at(page: Page, html: str, name: str) -> None:
     page.route("https://blogg.example/**", lambda route: route.abort())
     page.set_content(html)
     if SHOTS:
@@ -51,13 +52,14 @@ def test_the_digest_reads_well(
     session: Session, settings: Settings, new_page: NewPage, theme: Theme, width: int
 ) -> None:
     html = written(session, settings, real_newsletter(session))
-    look(new_page(theme=theme, width=width), html, f"digest-{width}-{theme}")
+    look_at(new_page(theme=theme, width=width), html, f"digest-{width}-{theme}")
 
 
 @pytest.mark.browser
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_a_difficult_digest_reads_well_too(
-    session: Session, settings: Settings, new_page: NewPage, theme: Theme
+@pytest.mark.parametrize("look", [theme.name for theme in themes.BUILT_IN])
+def test_a_difficult_digest_reads_well_in_every_theme(
+    session: Session, settings: Settings, new_page: NewPage, theme: Theme, look: str
 ) -> None:
     """Words that do not break, an accent nobody can read, an image, no author."""
     newsletter = make_newsletter(
@@ -67,13 +69,29 @@ def test_a_difficult_digest_reads_well_too(
     )
     long_word = "Fastighetsskötarutbildningssamordningsansvarig" * 2
     make_post(session, newsletter, title=long_word, excerpt=long_word + " tycker om …")
-    make_post(
+    pictured = make_post(
         session,
         newsletter,
         image_url="https://blogg.example/bild.jpg",
         image_alt="Kören sjunger på scenen i Boden",
     )
+    assert pictured.author
+    pictured.author.portrait_url = "https://blogg.example/portratt.jpg"
+    pictured.author.byline = long_word
     nobody = make_post(session, newsletter, excerpt="")
     nobody.author = None
-    html = written(session, settings, newsletter)
-    look(new_page(theme=theme, width=320), html, f"difficult-320-{theme}")
+    logo = Picture("https://blogg.example/logo.png", 280, 70)
+    chosen = Look(
+        theme=look,
+        accent="#ffe600",
+        logo=logo,
+        parts=PARTS,
+        words={"sv": {"closing": f"## {long_word}", "reply": long_word}},
+    )
+    issue = drafts.draft(session, newsletter, opening=OPENING, now=NOW)
+    words = i18n.language("sv")
+    letter = compose.compose(
+        settings, issue, newsletter, issue.posts, words, look=chosen, whole=2
+    )
+    html = compose.sample(letter).html
+    look_at(new_page(theme=theme, width=320), html, f"difficult-{look}-320-{theme}")

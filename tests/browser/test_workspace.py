@@ -11,6 +11,8 @@ from sqlalchemy.orm import Session
 
 from newsletter import editors
 from newsletter.db import EXTENSION, Database, utcnow
+from newsletter.digests import design
+from newsletter.digests.design import Draft
 from newsletter.models import (
     Delivery,
     DeliveryState,
@@ -45,6 +47,8 @@ PAGES = (
     "/editor/tomt/subscribers/",
     "/editor/labbet/feeds/",
     "/editor/labbet/authors/",
+    "/editor/labbet/design/",
+    "/editor/labbet/design/versions/1/",
     "/editor/labbet/settings/",
     "/editor/labbet/settings/people/",
     "/editor/account/",
@@ -77,6 +81,9 @@ def filled(database: Database) -> int:
             make_subscription(session, labbet, email, status=status)
         first = session.scalars(select(Subscription).order_by(Subscription.id)).first()
         assert first is not None
+        for look in ("pictures", "headlines"):
+            draft = Draft(theme=look)
+            design.save(session, labbet, draft, editor=None, now=NOW)
         origin = Origin("https://labbet.example/", "192.0.2.4", "Ja, tack. " * 20)
         consent.record(session, first, consent.CONFIRMED, origin, now=NOW)
         issue_id = sending(session, labbet)

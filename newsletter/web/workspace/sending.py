@@ -63,6 +63,7 @@ def send(newsletter: Newsletter, issue_id: int) -> AnyResponse | tuple[str, int]
             issue = issue_form.issue_of(session, here, issue_id)
             if issue.state in EDITABLE:
                 _refuse_other(issue, publish.readers(session, issue, now=utcnow()))
+                publish.check_look(current_settings(), issue)
                 publish.send(session, current_settings(), issue, now=utcnow())
     except InkorgError as error:
         return _ask_again(newsletter, issue_id, error)
@@ -78,6 +79,7 @@ def schedule(newsletter: Newsletter, issue_id: int) -> AnyResponse | tuple[str, 
         with writing(newsletter) as (session, here):
             issue = issue_form.issue_of(session, here, issue_id)
             _refuse_other(issue, None)
+            publish.check_look(current_settings(), issue)
             publish.schedule(session, issue, at, now=utcnow())
     except InkorgError as error:
         return _ask_again(newsletter, issue_id, error)
@@ -213,6 +215,7 @@ def _ask_page(
     try:
         found = publish.planned(session, issue, now=utcnow())
         publish.check(session, issue)
+        publish.check_look(current_settings(), issue)
     except InkorgError as error:
         problem = rendering.words().error(error)
         in_settings = getattr(error, "field", "") in SENDER_FIELDS

@@ -34,8 +34,8 @@ format: setup-dev ## put the code in order
 bench: setup-bench ## the benchmarks; prints rates and ratios (BENCH=--quick: 3 minutes)
 	@$(VENV)/python -m benchmarks $(BENCH)
 
-pictures: setup-dev ## the README's pictures, made from a running demo
-	@$(VENV)/python -m tests.browser.pictures
+pictures: setup-dev ## the pictures of README and docs, made from a running demo
+	@$(VENV)/python -m tests.browser.pictures $(ONLY)
 
 setup: ## .venv with what running needs
 	@sh scripts/setup requirements.txt

@@ -1,11 +1,24 @@
-"""Make the README's pictures from a running demo: `make pictures`."""
+"""Make the pictures of README and docs from a running demo: `make pictures`.
 
+`make pictures ONLY=themes` makes those of docs/themes.md alone, without a demo.
+"""
+
+import io
+import sys
 import tempfile
-from pathlib import Path
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
 from typing import Literal
+from urllib.parse import urlsplit
 
-from playwright.sync_api import Browser, sync_playwright
+from PIL import Image
+from playwright.sync_api import Browser, Route, sync_playwright
 
+from newsletter import i18n
+from newsletter.config import Relay, Settings
+from newsletter.digests import compose, samples, themes
+from newsletter.digests.look import Look
+from newsletter.models import Newsletter
 from tests.browser.conftest import CHROMIUM
 from tests.journey.outside import ROOT, Demo, fetch, link_in
 
@@ -15,29 +28,119 @@ READER = "elsa.berg@lund.example"
 PAGE = (1120, 1180)
 MAIL = (680, 1180)
 PHONE = (390, 844)
+WIDTHS = (320, 600, 1200)  # of the themes' pictures
+TALLEST = 1500
+SHRINK = 0.75
+COLOURS = 112
 Theme = Literal["light", "dark"]
 
 
 def main() -> None:
     """Start a demo, send a digest, take pictures, stop."""
     PICTURES.mkdir(exist_ok=True)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
+        )
+        if "themes" not in sys.argv:
+            take_demo(browser)
+        take_themes(browser)
+        browser.close()
+
+
+def take_demo(browser: Browser) -> None:
+    """Take the README's pictures."""
     with tempfile.TemporaryDirectory() as folder:
         demo = Demo(Path(folder) / "instance")
         demo.start()
         try:
             digest = send_digest(demo, Path(folder) / "preview")
-            with sync_playwright() as playwright:
-                browser = playwright.chromium.launch(
-                    executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
-                )
-                page = f"{demo.base}/{SLUG}/"
-                take(browser, page, PAGE, "newsletter")
-                take(browser, page, PHONE, "newsletter-phone-dark", "dark")
-                take(browser, digest, MAIL, "digest")
-                take(browser, digest, PHONE, "digest-phone-dark", "dark")
-                browser.close()
+            page = f"{demo.base}/{SLUG}/"
+            take(browser, page, PAGE, "newsletter")
+            take(browser, page, PHONE, "newsletter-phone-dark", "dark")
+            take(browser, digest, MAIL, "digest")
+            take(browser, digest, PHONE, "digest-phone-dark", "dark")
         finally:
             demo.stop()
+
+
+def take_themes(browser: Browser) -> None:
+    """Take each theme at three widths, light and dark side by side."""
+    for theme in themes.BUILT_IN:
+        html = sample_mail(theme.name)
+        for width in WIDTHS:
+            shots = [shoot(browser, html, width, way) for way in ("light", "dark")]
+            height = min(TALLEST, max(shot.height for shot in shots))
+            sheet = Image.new("RGB", (2 * width + 16, height), "#8a8378")
+            for place, shot in enumerate(shots):
+                sheet.paste(shot, (place * (width + 16), 0))
+            size = (round(sheet.width * SHRINK), round(sheet.height * SHRINK))
+            small = sheet.resize(size, Image.Resampling.LANCZOS)
+            small.quantize(COLOURS, dither=Image.Dither.NONE).save(
+                PICTURES / f"theme-{theme.name}-{width}.png", optimize=True
+            )
+
+
+def sample_mail(theme: str) -> str:
+    """Write a mail of four made-up posts."""
+    settings = Settings(
+        secret_keys=("x" * 32,),
+        database_url="sqlite://",
+        base_url="https://inkorg.example",
+        relay=Relay("127.0.0.1", 25),
+        instance_dir=Path("."),
+    )
+    newsletter = Newsletter(
+        id=1,
+        slug=SLUG,
+        title="Runt kvarteret",
+        language="sv",
+        languages=[],
+        timezone="Europe/Stockholm",
+        from_name="Runt kvarteret",
+        from_email="hej@kvarteret.example",
+        reply_to="",
+        publisher="Kvarterets tidning",
+        postal_address="Storgatan 1, 111 11 Stockholm",
+        contact_email="",
+        public_archive=True,
+    )
+    words = i18n.language("sv")
+    now = datetime(2026, 11, 22, 12, tzinfo=UTC)
+    issue = samples.issue(settings, newsletter, words, 4, now=now)
+    issue.opening = "Den här veckan: en kör, en trädgård och årets **sista båt**."
+    said = {
+        "greeting": "Hej granne!",
+        "closing": "Vi ses på gården på lördag.",
+        "reply": "Svara gärna på det här mejlet. Vi läser allt.",
+    }
+    look = Look(theme=theme, words={"sv": said})
+    letter = compose.compose(
+        settings,
+        issue,
+        newsletter,
+        issue.posts,
+        words,
+        look=look,
+        rhythm="Varje måndag.",
+    )
+    return compose.sample(letter).html
+
+
+def shoot(browser: Browser, html: str, width: int, way: Theme) -> Image.Image:
+    """Show a mail in Chromium and return its picture."""
+
+    def answer(route: Route) -> None:
+        name = PurePosixPath(urlsplit(route.request.url).path).name
+        name = name.removeprefix("sample-")  # the portraits
+        route.fulfill(path=samples.FOLDER / name)
+
+    page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=way)
+    page.route("https://inkorg.example/**", answer)
+    page.set_content(html, wait_until="networkidle")
+    shot = Image.open(io.BytesIO(page.screenshot(full_page=True))).convert("RGB")
+    page.close()
+    return shot
 
 
 def send_digest(demo: Demo, folder: Path) -> str:

@@ -30,12 +30,14 @@ from newsletter.models import (
     Post,
     PostState,
 )
+from newsletter.posts import enclosures
 
 HTML_BYTES = 90_000
 ENCODED_BYTES = 100_000  # as quoted-printable; Gmail cuts at 102 400
 EXCERPT_CHARACTERS = (600, 160, 90)  # tried in this order until the mail fits
 LEAST_WHOLE = 5  # posts that stay whole, however many there are
 TEXT_COLUMNS = 72
+MOST_ATTACHED = 2  # of a post
 _PERSONAL = re.compile(r"<!--personal-->.*?<!--/personal-->", re.DOTALL)
 _PICTURE = re.compile(r'<img src="([^"]*)"')
 _OUR_WIDTH = re.compile(r"-(\d+)x\d+\.(?:jpeg|png|gif)$")  # as `pictures.py` names them
@@ -58,6 +60,7 @@ class Entry:
     image_url: str = ""
     image_alt: str = ""
     portrait: str = ""  # a whole address, of a square JPEG
+    attached: tuple[tuple[str, str], ...] = ()  # what comes with it: address, words
 
 
 @dataclass(frozen=True, slots=True)
@@ -371,6 +374,7 @@ def _entry(
         image_url=post.image_url if shows_image else "",
         image_alt=plaintext.squeeze(post.image_alt) if shows_image else "",
         portrait=links.portrait_url(settings, post.author) if post.author else "",
+        attached=tuple(enclosures.in_words(post, words)[:MOST_ATTACHED]),
     )
 
 

@@ -1,7 +1,6 @@
 """A newsletter's page, its posts and its words on privacy."""
 
 from dataclasses import dataclass
-from urllib.parse import unquote
 
 from flask import Blueprint, Response
 from markupsafe import Markup
@@ -12,7 +11,7 @@ from newsletter.db import db
 from newsletter.digests import archive
 from newsletter.errors import N_, InvalidInput, NotFound
 from newsletter.models import Newsletter, Post, PostState
-from newsletter.posts import editing, portraits
+from newsletter.posts import editing, enclosures, portraits
 from newsletter.subscribers import gate
 from newsletter.web import frame
 from newsletter.web.offer import Offer
@@ -24,12 +23,6 @@ bp = Blueprint("pages", __name__)
 PICTURES_POLICY = CONTENT_SECURITY_POLICY.replace(
     "img-src 'self' data:", "img-src 'self' data: https:"
 )
-SHOWN_MEGABYTES = 0.1
-ATTACHED = {
-    "audio": N_("Listen: %(name)s"),
-    "video": N_("Watch: %(name)s"),
-    "": N_("Fetch: %(name)s"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +90,7 @@ def post(slug: str, post_id: int) -> Response:
         newsletter,
         post=found,
         portraits=portraits.any_of(db.session(), newsletter),
-        attached=attached(found),
+        attached=enclosures.in_words(found, words()),
         # Sanitised when it came in (markup.py), whoever wrote it.
         body=Markup(found.html),  # noqa: S704
         others=frame.other_languages(newsletter),
@@ -140,24 +133,6 @@ def contact(newsletter: Newsletter) -> list[Line]:
     ]
     if social:
         found.append(Line(N_("Follow us"), links=tuple(social)))
-    return found
-
-
-def attached(post: Post) -> list[tuple[str, str]]:
-    """Return the addresses of what comes with a post, each with words for it."""
-    found = []
-    for file in post.enclosures:
-        if not markup.is_web(file.get("url", "")):
-            continue
-        kind = str(file.get("type", "")).partition("/")[0]
-        size = int(file.get("length", 0)) / 1_000_000
-        label = words().gettext(
-            ATTACHED.get(kind, ATTACHED[""]),
-            name=file.get("title") or unquote(file["url"].rpartition("/")[2])[:100],
-        )
-        if size >= SHOWN_MEGABYTES:
-            label += f" ({words().number(round(size, 1))} MB)"
-        found.append((file["url"], label))
     return found
 
 

@@ -91,10 +91,14 @@ def test_each_theme_holds_every_post_in_both_parts_and_is_never_cut(
 def test_each_post_shows_all_that_is_known_of_it(
     settings: Settings, newsletter: Newsletter, theme: str
 ) -> None:
-    html = write(
-        settings, newsletter, issue_of(settings, newsletter, 2), Look(theme=theme)
-    ).html
+    issue = issue_of(settings, newsletter, 2)
+    episode = {"url": "https://a.example/x.mp3", "type": "audio/mpeg"}
+    issue.posts[0].post.enclosures = [{**episode, "title": "Avsnitt <1>"}] * 3
+    letter = write(settings, newsletter, issue, Look(theme=theme))
+    html = letter.html
     page = Reading(html)
+    assert page.text.count("Lyssna: Avsnitt <1>") == 2  # more stand on its own page
+    assert letter.text.count("Lyssna: Avsnitt <1>\nhttps://a.example/x.mp3\n") == 2
     for said in ("21 nov", "20 nov", "Åsa Öberg, kulturredaktör", "Det började med"):
         assert said in page.text
     assert re.search(r"<b[^>]*>Åsa Öberg</b>, kulturredaktör", html)

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Select, func, select
+from sqlalchemy import ColumnElement, Select, and_, func, select, true
 from sqlalchemy.orm import Session
 
 from newsletter import i18n, plaintext
@@ -141,15 +141,15 @@ def audience_of(
     """Count the readers of a segment. Raises InvalidInput."""
     known = segments.known(session, newsletter)
     conditions = segments.conditions(segments.parse(segment, known), known, now=now)
-    everyone = (
-        select(func.count())
+    chosen = func.count().filter(and_(true(), *conditions))
+    query = (
+        select(chosen, func.count())
         .select_from(Subscription)
         .join(Subscriber, Subscriber.id == Subscription.subscriber_id)
         .where(*editions.may_get_mail(newsletter, ""))
     )
-    total = session.scalar(everyone) or 0
-    chosen = session.scalar(everyone.where(*conditions)) if conditions else total
-    return Audience(readers=chosen or 0, of=total)
+    readers, total = session.execute(query).one()
+    return Audience(readers=readers, of=total)
 
 
 def plan(session: Session, issue: Issue, *, now: datetime) -> list[Edition]:

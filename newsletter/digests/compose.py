@@ -396,6 +396,8 @@ def _rhythm(issue: Issue, words: Language) -> str:
     if not issue.rhythm:
         return ""
     said = rhythms.describe(issue.rhythm, words)
+    if rhythms.parse(issue.rhythm).kind == "each":
+        return f"{said}."
     return words.gettext("%(rhythm)s, when there is something new.", rhythm=said)
 
 

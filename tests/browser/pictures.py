@@ -104,6 +104,7 @@ def sample_mail(theme: str) -> str:
         postal_address="Storgatan 1, 111 11 Stockholm",
         contact_email="",
         public_archive=True,
+        at_most=0,
     )
     words = i18n.language("sv")
     now = datetime(2026, 11, 22, 12, tzinfo=UTC)

@@ -162,6 +162,31 @@ def test_a_logo_is_named_and_has_a_twin_for_the_night(
         assert html.count("<!--[if") == html.count("<![endif]")
 
 
+def test_the_footer_says_how_often_where_an_issue_fell_due(
+    settings: Settings, newsletter: Newsletter
+) -> None:
+    issue = issue_of(settings, newsletter, 1)
+    for rhythm, said in (
+        ("weekly:mon@08:00", "Varje vecka, på måndagar, när det finns något nytt."),
+        ("each", "Varje inlägg när det kommer."),
+    ):
+        issue.rhythm = rhythm
+        letter = write(settings, newsletter, issue, Look())
+        assert said in " ".join(letter.text.split())
+        assert f"innovationslabb. {said}</p>" in letter.html
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_a_mail_without_posts_holds_what_else_there_is(
+    settings: Settings, newsletter: Newsletter, theme: str
+) -> None:
+    issue = issue_of(settings, newsletter, 0)
+    issue.opening = "Bara ord i dag."
+    html = write(settings, newsletter, issue, Look(theme=theme)).html
+    assert "Bara ord i dag." in html
+    assert not re.search(r"<table[^>]*>\s*</table>", html)
+
+
 def own_theme(tmp_path: Path, template: str) -> Path:
     folder = tmp_path / "eget"
     folder.mkdir(exist_ok=True)

@@ -79,6 +79,8 @@ def start_scheduled(database: Database, settings: Settings, now: datetime) -> in
         try:
             with database.transaction() as session:
                 _start(session, settings, issue_id, now)
+        except publish.Busy as reason:  # looked at again in a moment
+            log.info("issue waits id=%d reason=%s", issue_id, reason)
         except InkorgError as reason:
             log.warning("issue held id=%d reason=%s", issue_id, reason)
             with database.transaction() as session:
@@ -133,8 +135,7 @@ def plan_digests(database: Database, settings: Settings, now: datetime) -> int:
         beats = planning.needs_beat(session, now=now)
     made = sum(_plan_one(database, settings, what, now) for what in due)
     for issue_id in late:
-        with database.transaction() as session:
-            publish.top_up(session, settings, drafts.find(session, issue_id), now=now)
+        _top_up(database, settings, issue_id, now)
     if beats:
         with database.transaction() as session:
             planning.beat(session, now=now)
@@ -154,8 +155,22 @@ def _plan_one(
         log.exception("digest failed newsletter=%d", what.newsletter_id)
         why = InkorgError(N_("It could not be made. The log of the worker says more."))
     log.warning("digest held newsletter=%d reason=%s", what.newsletter_id, why)
-    with database.transaction() as session:
-        return planning.run(session, settings, what, now=now, why=why) is not None
+    try:
+        with database.transaction() as session:
+            return planning.run(session, settings, what, now=now, why=why) is not None
+    except Exception:
+        log.exception("digest not held newsletter=%d", what.newsletter_id)
+        return False
+
+
+def _top_up(
+    database: Database, settings: Settings, issue_id: int, now: datetime
+) -> None:
+    try:
+        with database.transaction() as session:
+            publish.top_up(session, settings, drafts.find(session, issue_id), now=now)
+    except Exception:
+        log.exception("top-up failed issue=%d", issue_id)
 
 
 def _finish_issues(database: Database, _settings: Settings, now: datetime) -> list[int]:

@@ -17,30 +17,32 @@ writes the ledger from the same groups, so that a million readers cost two passe
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import (
-    CTE,
     BigInteger,
+    Column,
     ColumnElement,
+    MetaData,
     Select,
     SQLColumnExpression,
     String,
     Subquery,
+    Table,
     and_,
     case,
     cast,
-    column,
     distinct,
     exists,
     false,
     func,
+    insert,
     literal,
     or_,
     select,
-    values,
 )
 from sqlalchemy.orm import Session, aliased
 
@@ -72,7 +74,6 @@ from newsletter.subscribers import choices, starting
 
 BITS = 60  # of a number that both databases can add up
 REACH = 500  # posts: a digest reaches no further back
-AT_ONCE = 1_500  # groups in one statement
 GONE_OUT = starting.GONE_OUT
 REACHED = (DeliveryState.SENT, DeliveryState.COMPLAINED)
 
@@ -258,23 +259,46 @@ def audience(session: Session, issue: Issue, edition: Edition) -> Select[Any, An
     return select(readers.c.subscription_id, readers.c.address).where(or_(*groups))
 
 
+@contextmanager
 def addressed(
-    plan: Plan, numbers: Sequence[tuple[Group, int]]
+    session: Session, plan: Plan, numbers: Sequence[tuple[Group, int]]
 ) -> Iterator[Select[Any, Any, Any]]:
-    """Yield queries of readers, each with the number their group was given.
+    """Give the query of some groups' readers, each with the number of their group.
 
-    Columns: number, subscription_id, address. More than one only where there are
-    very many groups.
+    Columns: number, subscription_id, address. The groups stand in a temporary table,
+    where each reader's is found by its key.
     """
     readers = _readers(plan)
     names = [c for c in readers.c if c.name not in {"subscription_id", "address"}]
-    for start in range(0, len(numbers), AT_ONCE):
-        some = numbers[start : start + AT_ONCE]
-        listed = _listed(names, some)
-        same = [c == listed.c[c.name] for c in names]
-        yield select(
-            listed.c.number, readers.c.subscription_id, readers.c.address
-        ).join_from(readers, listed, and_(*same))
+    kinds = [String() if c.name == "language" else BigInteger() for c in names]
+    listed = Table(
+        "numbered_group",
+        MetaData(),
+        Column("number", BigInteger(), nullable=False),
+        *(
+            Column(c.name, kind, primary_key=True, autoincrement=False)
+            for c, kind in zip(names, kinds, strict=True)
+        ),
+        prefixes=["TEMPORARY"],
+    )
+    connection = session.connection()
+    listed.create(connection)
+    if numbers:
+        keys = [c.name for c in names]
+        rows = [
+            {"number": number, **dict(zip(keys, group.key, strict=True))}
+            for group, number in numbers
+        ]
+        connection.execute(insert(listed), rows)
+    same = [c == listed.c[c.name] for c in names]
+    # An outer join, in words that hide that it is an inner one: SQLite would walk
+    # through all readers for each group.
+    yield (
+        select(listed.c.number, readers.c.subscription_id, readers.c.address)
+        .select_from(readers.outerjoin(listed, and_(*same)))
+        .where(func.coalesce(listed.c.number, 0) != 0)
+    )
+    listed.drop(connection)
 
 
 def readers_of(newsletter: Newsletter, rhythm: str) -> ColumnElement[bool]:
@@ -553,20 +577,6 @@ def _had(plan: Plan) -> list[ColumnElement[int]]:
         )
         found.append(cast(total, BigInteger).label(f"had_{number}"))
     return found
-
-
-def _listed(
-    names: Sequence[ColumnElement[Any]], numbers: Sequence[tuple[Group, int]]
-) -> CTE:
-    """Return groups and their numbers as a table."""
-    kinds = [String if name.name == "language" else BigInteger for name in names]
-    columns = [column(c.name, kind()) for c, kind in zip(names, kinds, strict=True)]
-    rows = [(number, *group.key) for group, number in numbers]
-    return (
-        values(column("number", BigInteger()), *columns, name="listed")
-        .data(rows)
-        .cte("listed", nesting=True)
-    )
 
 
 def _columns(ids: Sequence[int]) -> list[Sequence[int]]:

@@ -225,12 +225,9 @@ def _queue(
     for edition in found:
         message = _message(session, settings, plan.issue, edition, now)
         numbers += [(group, message.id) for group in edition.groups]
-    return sum(
-        outbox.queue_audience(
-            session, readers, occasion=f"issue:{plan.issue.id}", now=now
-        )
-        for readers in plans.addressed(plan, numbers)
-    )
+    with plans.addressed(session, plan, numbers) as readers:
+        occasion = f"issue:{plan.issue.id}"
+        return outbox.queue_audience(session, readers, occasion=occasion, now=now)
 
 
 def _message(
@@ -287,8 +284,10 @@ def pass_over(session: Session, plan: Plan) -> None:
     Not sent, but dealt with: what did not match when their digest fell due is not
     brought up when they choose differently a year later.
     """
-    nothing = [(group, 0) for group in plan.groups if not plan.wanted(group)]
-    for readers in plans.addressed(plan, nothing):
+    nothing = [(group, 1) for group in plan.groups if not plan.wanted(group)]
+    if not nothing:
+        return
+    with plans.addressed(session, plan, nothing) as readers:
         ids = select(readers.subquery("passed").c.subscription_id)
         session.execute(
             update(Subscription)
@@ -395,12 +394,9 @@ def _queue_more(session: Session, settings: Settings, plan: Plan, now: datetime)
         message.state = MessageState.OPEN
         numbers += [(group, message.id) for group in edition.groups]
     session.flush()
-    return sum(
-        outbox.queue_audience(
-            session, readers, occasion=f"issue:{plan.issue.id}", now=now
-        )
-        for readers in plans.addressed(plan, numbers)
-    )
+    with plans.addressed(session, plan, numbers) as readers:
+        occasion = f"issue:{plan.issue.id}"
+        return outbox.queue_audience(session, readers, occasion=occasion, now=now)
 
 
 def _stored_editions(

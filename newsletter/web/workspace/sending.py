@@ -273,8 +273,12 @@ def _ask_again(
 
 
 def _sent_again(newsletter: Newsletter, issue: Issue) -> int:
-    """Return how many of the issue's posts have gone out before."""
-    posts = [entry.post for entry in compose.shown(issue.posts)]
+    """Return how many of the issue's posts are sent once more, also to who had them."""
+    posts = [
+        entry.post
+        for entry in compose.shown(issue.posts)
+        if (entry.post.position or 0) <= issue.after_position
+    ]
     return len(drafts.sent_before(db.session(), newsletter, posts))
 
 

@@ -51,6 +51,7 @@ PAGES = (
     "/editor/labbet/design/versions/1/",
     "/editor/labbet/settings/",
     "/editor/labbet/settings/people/",
+    "/editor/labbet/settings/rhythms",
     "/editor/account/",
     "/editor/account/password",
     "/editor/account/second-factor",
@@ -70,6 +71,7 @@ def filled(database: Database) -> int:
     """One newsletter with something of everything, one with nothing."""
     with database.transaction() as session:
         labbet = make_newsletter(session, "labbet")
+        labbet.halted_at = NOW
         make_newsletter(session, "tomt", title="Ett tomt nyhetsbrev", postal_address="")
         for number in range(4):
             make_post(session, labbet, title=f"Integrationskör i behov nummer {number}")

@@ -20,8 +20,10 @@ from newsletter.cli.common import (
     with_installation,
 )
 from newsletter.db import utcnow
+from newsletter.digests import explain
+from newsletter.digests.explain import Explanation
 from newsletter.errors import NotFound
-from newsletter.models import Issue, Status, Subscriber, Subscription
+from newsletter.models import Issue, Post, Status, Subscriber, Subscription
 from newsletter.subscribers import (
     directory,
     exporting,
@@ -132,32 +134,39 @@ def show(place: Installation, email: str, as_json: bool) -> None:
             _show_subscription(session, subscription)
 
 
-@subscribers.command(epilog=example("subscribers explain anna@example.org --issue 7"))
+@subscribers.command(
+    "explain", epilog=example("subscribers explain anna@example.org --issue 7")
+)
 @click.argument("email")
 @click.option("--issue", "issue_id", type=int, help="Left out: the latest five.")
+@click.option("--post", "post_id", type=int, help="When a post came, or will.")
 @json_option
 @with_installation
-def explain(
-    place: Installation, email: str, issue_id: int | None, as_json: bool
+def explain_(
+    place: Installation,
+    email: str,
+    issue_id: int | None,
+    post_id: int | None,
+    as_json: bool,
 ) -> None:
-    """Say why a reader did or did not get an issue."""
+    """Say why a reader got an issue or a post, will get it, or will not."""
+    if issue_id is not None and post_id is not None:
+        raise click.UsageError("Ask about an issue or about a post, not about both.")
     with place.database.reading() as session:
         reader = directory.find(session, email)
-        rows = [
-            {
-                "newsletter": issue.newsletter.slug,
-                "issue": issue.id,
-                "explanation": histories.explain(
-                    session, subscription, issue, words=WORDS
-                ),
-            }
-            for subscription, issue in _asked_about(session, reader, issue_id)
-        ]
+        if post_id is not None:
+            rows = list(_about_post(session, reader, post_id))
+        else:
+            rows = [
+                _row("issue", subscription, issue, _why(session, subscription, issue))
+                for subscription, issue in _asked_about(session, reader, issue_id)
+            ]
     if as_json:
         show_json(rows)
         return
+    what = "issue" if post_id is None else "post"
     for row in rows:
-        click.echo(f"{row['newsletter']}, issue {row['issue']}: {row['explanation']}")
+        click.echo(f"{row['newsletter']}, {what} {row[what]}: {row['explanation']}")
     if not rows:
         click.echo("No issue has been made yet.")
 
@@ -254,6 +263,45 @@ def _write(lines: Iterable[str], out: Path | None) -> None:
         return
     with out.open("w", encoding="utf-8", newline="") as file:
         file.writelines(lines)
+
+
+def _why(session: Session, subscription: Subscription, issue: Issue) -> Explanation:
+    return explain.of_issue(session, subscription, issue, words=WORDS, now=utcnow())
+
+
+def _about_post(
+    session: Session, reader: Subscriber, post_id: int
+) -> Iterator[dict[str, Any]]:
+    post = session.get(Post, post_id) if 0 < post_id < 2**31 else None
+    if post is None:
+        raise NotFound("There is no post %(id)s.", id=post_id)
+    subscriptions = _subscriptions(session, reader)
+    same = [s for s in subscriptions if s.newsletter_id == post.newsletter_id]
+    for subscription in same or subscriptions[:1]:
+        why = explain.of_post(session, subscription, post, words=WORDS, now=utcnow())
+        yield _row("post", subscription, post, why)
+
+
+def _row(
+    kind: str, subscription: Subscription, about: Issue | Post, why: Explanation
+) -> dict[str, Any]:
+    """Return an explanation with the rows behind it."""
+    row: dict[str, Any] = {
+        "newsletter": subscription.newsletter.slug,
+        kind: about.id,
+        "explanation": why.sentence,
+        "gets": why.gets,
+        "posts": [{"id": post.id, "title": post.title} for post in why.posts],
+        "delivery": None,
+    }
+    if why.issue is not None:
+        row["issue"] = why.issue.id
+    if delivery := why.delivery:
+        names = ("id", "state", "attempts", "settled_at", "next_attempt_at")
+        row["delivery"] = {
+            name: getattr(delivery, name) for name in (*names, "reply", "reason")
+        }
+    return row
 
 
 def _subscriptions(session: Session, reader: Subscriber) -> list[Subscription]:

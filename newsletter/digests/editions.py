@@ -16,6 +16,7 @@ Everyone is looked at in one statement, which groups them by these differences. 
 writes the ledger from the same groups, so that a million readers cost two passes.
 """
 
+import enum
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -105,6 +106,31 @@ class Group:
         return (self.language, self.seen, *self.chosen, *self.had)
 
 
+class WhyNot(enum.Enum):
+    """Why a reader who may get mail does not get a post of an issue."""
+
+    LANGUAGE = enum.auto()
+    TOPIC = enum.auto()
+    PASSED = enum.auto()  # by their cursor
+    HAD = enum.auto()  # as the ledger knows
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How one reader stands to an issue, by the conditions that queue its mail."""
+
+    group: Group
+    has_rhythm: bool
+    active: bool
+    stopped: bool  # suppressed
+    waits: bool  # for an earlier digest that is under way
+
+    @property
+    def may(self) -> bool:
+        """Tell whether they are among those whom the issue goes to."""
+        return self.has_rhythm and self.active and not self.stopped and not self.waits
+
+
 @dataclass(slots=True)
 class Plan:
     """What of an issue decides who gets which of its posts."""
@@ -125,18 +151,22 @@ class Plan:
 
     def wanted(self, group: Group) -> list[IssuePost]:
         """Return the posts that a group of readers is to get."""
+        return [entry for entry, why_not in self.judged(group) if why_not is None]
+
+    def judged(self, group: Group) -> Iterator[tuple[IssuePost, "WhyNot | None"]]:
+        """Yield each post, and why a group of readers is not to get it."""
         passed = set(self.positions[: group.seen])
         had = {post_id for post_id, bit in _bits_of(self.checked, group.had) if bit}
         language = spoken(group.language, self.newsletter)
-        return [
-            entry
-            for entry in (*self.own, *self.late)
-            if self._suits(entry.post, group, language)
-            and (
-                entry.post.id in self.again
-                or (entry.post.position not in passed and entry.post.id not in had)
-            )
-        ]
+        for entry in (*self.own, *self.late):
+            post = entry.post
+            why_not = self._unsuited(post, group, language)
+            if why_not is None and post.id not in self.again:
+                if post.id in had:
+                    why_not = WhyNot.HAD
+                elif post.position in passed:
+                    why_not = WhyNot.PASSED
+            yield entry, why_not
 
     def whole(self, language: str) -> list[IssuePost]:
         """Return what the issue holds for someone who takes all of it."""
@@ -153,14 +183,14 @@ class Plan:
         since = min(waiting_since(entry.post) for entry in posts)
         return not patience or issue.created_at - since < patience
 
-    def _suits(self, post: Post, group: Group, language: str) -> bool:
+    def _unsuited(self, post: Post, group: Group, language: str) -> "WhyNot | None":
         if not self._in_language(post, language):
-            return False
+            return WhyNot.LANGUAGE
         about = self.topics_of.get(post.id)
         if not about or group.chosen[:1] == (ALL,):
-            return True
+            return None
         chosen = {topic for topic, bit in _bits_of(self.topics, group.chosen) if bit}
-        return bool(about & chosen)
+        return None if about & chosen else WhyNot.TOPIC
 
     def _in_language(self, post: Post, language: str) -> bool:
         if not self.newsletter.by_language:
@@ -299,6 +329,28 @@ def addressed(
         .where(func.coalesce(listed.c.number, 0) != 0)
     )
     listed.drop(connection)
+
+
+def standing(session: Session, plan: Plan, subscription_id: int) -> Standing:
+    """Return how one reader stands to an issue."""
+    told_apart = _told_apart(plan)
+    conditions = (
+        *may_get_mail(plan.newsletter, plan.issue.rhythm),
+        has_under_way(Subscription.id, plan.waits_for),
+    )
+    row = session.execute(
+        select(*told_apart, *(case((yes, 1), else_=0) for yes in conditions))
+        .join_from(Subscription, Subscriber)
+        .where(Subscription.id == subscription_id)
+    ).one()
+    told, (has_rhythm, active, free, waits) = row[:-4], row[-4:]
+    return Standing(
+        group=_group(plan, told, 1),
+        has_rhythm=bool(has_rhythm),
+        active=bool(active),
+        stopped=not free,
+        waits=bool(waits),
+    )
 
 
 def readers_of(newsletter: Newsletter, rhythm: str) -> ColumnElement[bool]:
@@ -472,10 +524,24 @@ def _grouped(session: Session, plan: Plan) -> Iterator[Group]:
     rows = session.execute(
         select(*names, func.count()).group_by(*names).order_by(*names)
     )
-    topics = _columns(plan.topics)
-    for language, seen, *rest, count in rows:
-        chosen, had = rest[: len(topics)], rest[len(topics) :]
-        yield Group(language, seen, tuple(chosen), tuple(had), count)
+    for *told, count in rows:
+        yield _group(plan, told, count)
+
+
+def _group(plan: Plan, told: Sequence[Any], readers: int) -> Group:
+    language, seen, *rest = told
+    topics = len(_columns(plan.topics))
+    return Group(language, seen, tuple(rest[:topics]), tuple(rest[topics:]), readers)
+
+
+def _told_apart(plan: Plan) -> list[SQLColumnExpression[Any]]:
+    """Return what tells readers apart, as columns."""
+    return [
+        Subscription.language.label("language"),
+        _seen(plan).label("seen"),
+        *_chosen(plan),
+        *_had(plan),
+    ]
 
 
 def _readers(plan: Plan) -> Subquery:
@@ -484,10 +550,7 @@ def _readers(plan: Plan) -> Subquery:
     query = select(
         Subscription.id.label("subscription_id"),
         Subscriber.email.label("address"),
-        Subscription.language.label("language"),
-        _seen(plan).label("seen"),
-        *_chosen(plan),
-        *_had(plan),
+        *_told_apart(plan),
     ).join(Subscriber, Subscriber.id == Subscription.subscriber_id)
     if plan.waits_for:
         query = query.where(~has_under_way(Subscription.id, plan.waits_for))

@@ -190,6 +190,18 @@ def audience(
     )
 
 
+def is_for(
+    session: Session, issue: Issue, subscription: Subscription, *, now: datetime
+) -> bool:
+    """Tell whether a reader is among those who would get a letter."""
+    query = (
+        select(Subscription.id)
+        .join(Subscriber, Subscriber.id == Subscription.subscriber_id)
+        .where(*_in_segment(session, issue, now=now))
+    )
+    return session.scalar(query.where(Subscription.id == subscription.id)) is not None
+
+
 def _in_segment(
     session: Session, issue: Issue, *, now: datetime
 ) -> list[ColumnElement[bool]]:

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import ColumnElement, exists, func, or_, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from newsletter.errors import N_, NotFound
+from newsletter.errors import N_, InvalidInput, NotFound
 from newsletter.models import Newsletter, Status, Subscriber, Subscription
 from newsletter.subscribers.addresses import read_address, readable, spellings
 
@@ -106,6 +106,18 @@ def find(session: Session, email: str) -> Subscriber:
             N_("Nobody with the address %(email)s."), email=readable(address.email)
         )
     return found
+
+
+def by_email(
+    session: Session, newsletter: Newsletter, email: str
+) -> Subscription | None:
+    """Return a newsletter's subscription of an address; None if there is none."""
+    try:
+        key = read_address(email, trial=True).key
+    except InvalidInput:
+        return None
+    query = select(Subscription).join(Subscriber).where(Subscriber.email_key == key)
+    return session.scalar(query.where(Subscription.newsletter_id == newsletter.id))
 
 
 def subscription(

@@ -29,7 +29,7 @@ from newsletter.subscribers import leaving, suppression
 from newsletter.subscribers.addresses import address_hash
 from newsletter.subscribers.consent import Origin
 from tests.conftest import SECRET
-from tests.factories import NOW, make_newsletter, make_subscription
+from tests.factories import NOW, make_newsletter, make_post, make_subscription
 from tests.subscribers.letterbox import mails
 
 Run = Callable[..., Result]
@@ -246,7 +246,21 @@ def test_one_reader_is_shown_and_explained(run: Run, database: Database) -> None
     told = run("explain", "asa@example.org", "--issue", issue_id)
     assert told.stdout == f"annat, issue {issue_id}: {sentence}\n"
     told = run("explain", "asa@example.org", "--json")
-    assert json.loads(told.stdout)[0]["explanation"] == sentence
+    assert json.loads(told.stdout) == [
+        {
+            **{"newsletter": "annat", "issue": int(issue_id), "posts": []},
+            **{"explanation": sentence, "gets": False, "delivery": None},
+        }
+    ]
+    with database.transaction() as session:
+        post = make_post(session, session.scalars(select(Newsletter)).one())
+    told = run("explain", "asa@example.org", "--post", str(post.id))
+    assert told.stdout.startswith(f"annat, post {post.id}: Not yet: digests go out by")
+    assert isinstance(
+        run("explain", "asa@example.org", "--post", "0").exception, NotFound
+    )
+    both = run("explain", "asa@example.org", "--post", "1", "--issue", issue_id)
+    assert both.exit_code == 2
     assert isinstance(run("show", "nobody@example.org").exception, NotFound)
 
 

@@ -9,16 +9,20 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from newsletter import i18n, rhythms
 from newsletter.db import db, utcnow
+from newsletter.digests import explain
+from newsletter.digests.explain import Explanation
 from newsletter.errors import N_, Conflict
 from newsletter.models import (
     DeliveryState,
     Issue,
     IssueState,
     Newsletter,
+    Post,
     Role,
     Status,
     Subscription,
 )
+from newsletter.posts import editing
 from newsletter.subscribers import choices, directory, histories, rights, suppression
 from newsletter.web import rendering
 from newsletter.web.security import current_settings
@@ -28,6 +32,7 @@ from newsletter.web.workspace.subscribers import STATUS_COLOURS, STATUS_WORDS
 bp = Blueprint("reader", __name__)
 
 ISSUES = 20
+POSTS = 5
 GONE_OUT = (IssueState.SENDING, IssueState.PAUSED, IssueState.SENT)
 REASONS = {
     suppression.LEFT: N_("They asked us, by phone or mail"),
@@ -64,16 +69,17 @@ def show(newsletter: Newsletter, subscription_id: int) -> str:
         .order_by(Issue.number.desc())
         .limit(ISSUES)
     )
-    words = rendering.words()
+    words, now, why = rendering.words(), utcnow(), explain.of_issue
     return render(
         "editor/reader.html",
         newsletter,
         reader=found,
         history=histories.history(session, found),
         why=[
-            (issue, histories.explain(session, found, issue, words=words))
+            (issue, why(session, found, issue, words=words, now=now).sentence)
             for issue in issues
         ],
+        coming=_coming(newsletter, found),
         rhythm=rhythms.describe(found.rhythm, words),
         topics=_topics(newsletter, found),
         stopped=sorted(
@@ -168,6 +174,18 @@ def erase(newsletter: Newsletter, subscription_id: int) -> AnyResponse:
         rights.erase_subscriber(session, found.subscriber, now=utcnow())
     say(N_("Everything about them is erased; only a keyed hash keeps mail away."))
     return flask.redirect(flask.url_for("subscribers.index", slug=newsletter.slug))
+
+
+def _coming(
+    newsletter: Newsletter, found: Subscription
+) -> list[tuple[Post, Explanation]]:
+    """Return the latest posts, and when this reader gets each, or why not."""
+    session, words, now = db.session(), rendering.words(), utcnow()
+    posts = editing.latest(session, newsletter, POSTS)
+    return [
+        (post, explain.of_post(session, found, post, words=words, now=now))
+        for post in posts
+    ]
 
 
 def _subscription(newsletter: Newsletter, subscription_id: int) -> Subscription:

@@ -5,11 +5,12 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from newsletter import i18n
 from newsletter.db import db, utcnow
-from newsletter.digests import compose, drafts, letters, publish
+from newsletter.digests import compose, drafts, explain, letters, publish
 from newsletter.digests.drafts import EDITABLE
 from newsletter.errors import N_, Conflict, InkorgError, InvalidInput
 from newsletter.mail import outcomes, relays
 from newsletter.models import Issue, IssueKind, IssueState, Newsletter, Role
+from newsletter.subscribers import directory
 from newsletter.web import rendering
 from newsletter.web.security import current_settings, status_of
 from newsletter.web.workspace import issue_form, moments
@@ -161,6 +162,7 @@ def readers(newsletter: Newsletter, issue_id: int) -> str:
     issue = issue_form.issue_of(session, newsletter, issue_id)
     after = request.args.get("after", 0, type=int)
     which = request.args.get("which", "")
+    asked = request.args.get("who", "").strip()[:320]
     if which == "resent":
         page = outcomes.resent(session, issue_id=issue.id, after=after)
     else:
@@ -175,7 +177,21 @@ def readers(newsletter: Newsletter, issue_id: int) -> str:
         page=page,
         which=which,
         why=outcomes.why,
+        asked=asked,
+        explanation=_explained(newsletter, issue, asked),
     )
+
+
+def _explained(newsletter: Newsletter, issue: Issue, email: str) -> str:
+    """Say why the reader with an address did or did not get an issue."""
+    if not email:
+        return ""
+    session, words = db.session(), rendering.words()
+    found = directory.by_email(session, newsletter, email)
+    if found is None:
+        return words.gettext("Nobody with that address subscribes to this newsletter.")
+    why = explain.of_issue(session, found, issue, words=words, now=utcnow())
+    return why.sentence
 
 
 def follow_page(newsletter: Newsletter, issue: Issue) -> str:

@@ -1,0 +1,497 @@
+"""Why a reader got an issue or a post, will get it, or will not: a sentence, and proof.
+
+What has been queued, the ledger tells. What has not, the very conditions tell by which
+`editions.py` queues it, asked for one reader; of the past, the record of their consent.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from newsletter import rhythms
+from newsletter.digests import calendar, drafts, letters, occurrences, planning
+from newsletter.digests import editions as plans
+from newsletter.digests.editions import Plan, Standing, WhyNot
+from newsletter.errors import N_
+from newsletter.i18n import Language
+from newsletter.models import (
+    Delivery,
+    DeliveryState,
+    Issue,
+    IssueKind,
+    IssuePost,
+    IssueState,
+    Message,
+    MessagePost,
+    Mode,
+    Newsletter,
+    OccurrenceState,
+    Post,
+    Postponed,
+    PostState,
+    Status,
+    Subscription,
+)
+from newsletter.subscribers import choices, histories
+
+AHEAD = timedelta(weeks=10)
+GOES = (
+    *(DeliveryState.QUEUED, DeliveryState.CLAIMED, DeliveryState.DEFERRED),
+    *(DeliveryState.SENT, DeliveryState.COMPLAINED),
+)
+SKIPPED = {
+    "left": N_("Not sent: they left before it was their turn, on %(day)s."),
+    "erased": N_("Not sent: they had themselves erased before it was their turn."),
+    "never": N_("Not sent: they forbade all mail before it was their turn."),
+    "complained": N_("Not sent: they had marked earlier mail as junk."),
+    "bounced": N_("Not sent: earlier mail to the address had bounced for good."),
+    "suppressed": N_("Not sent: mail to the address was stopped before their turn."),
+    "paused": N_("Not sent: they paused before it was their turn."),
+    "cancelled": N_("Not sent: the issue was cancelled."),
+    "merged": N_("Not sent: they took this address over; it comes to the other one."),
+}
+DELIVERED = {
+    DeliveryState.SENT: N_("Sent on %(day)s; the receiving server took it."),
+    DeliveryState.QUEUED: N_("In line: it is sent as soon as it is their turn."),
+    DeliveryState.CLAIMED: N_("It is being sent right now."),
+    DeliveryState.DEFERRED: N_(
+        "Waiting: the receiving server asked us to come back (%(reply)s)."
+    ),
+    DeliveryState.BOUNCED: N_(
+        "Sent back on %(day)s: the receiving server refused it (%(reply)s)."
+    ),
+    DeliveryState.FAILED: N_("Given up on %(day)s: %(reply)s."),
+    DeliveryState.SKIPPED: N_("Not sent: %(reason)s."),
+    DeliveryState.COMPLAINED: N_("Sent, and the reader marked it as junk."),
+}
+NOT_A_READER_THEN = {
+    None: N_("Not sent: they had not confirmed their subscription when it went out."),
+    Status.PENDING: N_(
+        "Not sent: they had not confirmed their subscription when it went out."
+    ),
+    Status.LEFT: N_("Not sent: they had left when it went out."),
+    Status.PAUSED: N_("Not sent: they had paused when it went out."),
+    Status.SUPPRESSED: N_("Not sent: mail to the address was stopped at the time."),
+}
+NOT_A_READER_NOW = {
+    Status.PENDING: N_("They will not get it: they have not confirmed yet."),
+    Status.LEFT: N_("They will not get it: they have left."),
+    Status.PAUSED: N_("They will not get it while they are on a pause."),
+    Status.SUPPRESSED: N_("They will not get it: mail to the address is stopped."),
+}
+NOTHING_FOR_THEM = {
+    WhyNot.LANGUAGE: N_("Not sent: no post in it was in their language."),
+    WhyNot.TOPIC: N_("Not sent: no post in it was about a topic they had chosen."),
+    WhyNot.PASSED: N_("Not sent: they had been sent all its posts before."),
+    WhyNot.HAD: N_("Not sent: they had been sent all its posts before."),
+}
+NOTHING_WILL_BE = {
+    WhyNot.LANGUAGE: N_("They will not get it: no post in it is in their language."),
+    WhyNot.TOPIC: N_("They will not get it: no post is about a topic they chose."),
+    WhyNot.PASSED: N_("They will not get it: they have been sent all its posts."),
+    WhyNot.HAD: N_("They will not get it: they have been sent all its posts."),
+}
+POST_IS_NOT_FOR_THEM = {
+    WhyNot.LANGUAGE: N_("They will not get it: it is not in their language."),
+    WhyNot.TOPIC: N_("They will not get it: it is about no topic they chose."),
+    WhyNot.PASSED: N_(
+        "They will not get it: it is from before their first digest, or did not match"
+        " their choices when its digest went out."
+    ),
+    WhyNot.HAD: N_("They have been sent it already."),
+}
+POST_IS_NOT_OUT = {
+    PostState.DRAFT: N_("Not sent: the post is a draft."),
+    PostState.HELD: N_("Not sent: the post is held for an editor."),
+    PostState.WITHDRAWN: N_("Not sent: the post was withdrawn."),
+}
+
+
+N_TOO_FEW = N_("Not yet: there are too few posts for a digest of theirs.")
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """One sentence, and the rows behind it."""
+
+    sentence: str
+    gets: bool  # was sent it, is being sent it, or would be
+    delivery: Delivery | None = None
+    issue: Issue | None = None  # in which it came, or will
+    posts: Sequence[Post] = field(default=())  # what of it is theirs
+
+
+def of_issue(
+    session: Session,
+    subscription: Subscription,
+    issue: Issue,
+    *,
+    words: Language,
+    now: datetime,
+) -> Explanation:
+    """Say why a reader got an issue, will get it, or will not."""
+    if issue.newsletter_id != subscription.newsletter_id:
+        text = N_("They do not subscribe to that newsletter.")
+        return Explanation(words.gettext(text), gets=False)
+    if delivery := _delivery(session, subscription, Message.issue_id == issue.id):
+        posts = _posts_of(session, delivery)
+        return _delivered(subscription, delivery, issue, posts, words)
+    if issue.state is IssueState.CANCELLED:
+        return _no(words, N_("Not sent: the issue was cancelled."))
+    if _is_postponed(session, subscription, issue):
+        return Explanation(
+            words.gettext("They get it as soon as the digest before it is settled."),
+            gets=True,
+            issue=issue,
+        )
+    if issue.started_at is None:
+        return _not_yet(session, subscription, issue, words, now)
+    return _why_not_then(session, subscription, issue, words)
+
+
+def of_post(
+    session: Session,
+    subscription: Subscription,
+    post: Post,
+    *,
+    words: Language,
+    now: datetime,
+) -> Explanation:
+    """Say when a reader got a post, in which digest they will, or why they will not."""
+    if post.newsletter_id != subscription.newsletter_id:
+        text = N_("They do not subscribe to that newsletter.")
+        return Explanation(words.gettext(text), gets=False)
+    holds_it = Message.id.in_(
+        select(MessagePost.message_id).where(MessagePost.post_id == post.id)
+    )
+    delivery = _delivery(session, subscription, holds_it)
+    if delivery and delivery.state in GOES:
+        issue = session.scalar(
+            select(Issue).join(Message).where(Message.id == delivery.message_id)
+        )
+        if issue is not None:
+            return _delivered(subscription, delivery, issue, [post], words)
+    if post.state is not PostState.PUBLISHED:
+        return _no(words, POST_IS_NOT_OUT[post.state])
+    return _when(session, subscription, post, words, now)
+
+
+def _delivery(
+    session: Session, subscription: Subscription, which: Any
+) -> Delivery | None:
+    """Return the line of the ledger that tells most: what went, else the latest."""
+    query = (
+        select(Delivery)
+        .join(Message, Message.id == Delivery.message_id)
+        .where(which, Message.issue_id.is_not(None))
+        .where(Delivery.subscription_id == subscription.id)
+        .order_by(Delivery.state.in_(GOES).desc(), Delivery.id.desc())
+    )
+    return session.scalar(query.limit(1))
+
+
+def _posts_of(session: Session, delivery: Delivery) -> list[Post]:
+    query = (
+        select(Post)
+        .join(MessagePost, MessagePost.post_id == Post.id)
+        .where(MessagePost.message_id == delivery.message_id)
+    )
+    return list(session.scalars(query.order_by(Post.position.desc())))
+
+
+def _delivered(
+    subscription: Subscription,
+    delivery: Delivery,
+    issue: Issue,
+    posts: Sequence[Post],
+    words: Language,
+) -> Explanation:
+    return Explanation(
+        what_became(delivery, words, subscription.newsletter.timezone),
+        gets=delivery.state in GOES,
+        delivery=delivery,
+        issue=issue,
+        posts=posts,
+    )
+
+
+def what_became(delivery: Delivery, words: Language, zone: str) -> str:
+    """Say what became of one mail."""
+    day = words.moment(delivery.settled_at or delivery.created_at, zone)
+    reason = delivery.reason or ""
+    if delivery.state is DeliveryState.SKIPPED and reason in SKIPPED:
+        return words.gettext(SKIPPED[reason]) % {"day": day}
+    reply = (delivery.reply or reason or words.gettext("no reason given")).rstrip(".")
+    text = words.gettext(DELIVERED[delivery.state])
+    sentence = text % {"day": day, "reply": reply, "reason": reason or reply}
+    if delivery.state is DeliveryState.DEFERRED and delivery.next_attempt_at:
+        again = words.moment(delivery.next_attempt_at, zone)
+        sentence += " " + words.gettext("The next try is on %(day)s.", day=again)
+    return sentence
+
+
+def _no(words: Language, message: str, **values: object) -> Explanation:
+    return Explanation(words.gettext(message, **values), gets=False)
+
+
+def _is_postponed(session: Session, subscription: Subscription, issue: Issue) -> bool:
+    row = session.get(Postponed, subscription.id)
+    return row is not None and row.issue_id == issue.id
+
+
+def _not_yet(
+    session: Session,
+    subscription: Subscription,
+    issue: Issue,
+    words: Language,
+    now: datetime,
+) -> Explanation:
+    """Say whether they would get an issue that nobody has sent."""
+    if issue.kind is IssueKind.LETTER:
+        return _letter_not_yet(session, subscription, issue, words, now)
+    plan = plans.plan(session, issue)
+    here = plans.standing(session, plan, subscription.id)
+    if why := _bar(subscription, here, issue, words):
+        return why
+    posts = plan.wanted(here.group)
+    if not posts:
+        return _no(words, _reason(plan, here, NOTHING_WILL_BE))
+    if plan.is_too_small(posts):
+        return _no(words, N_TOO_FEW)
+    sentence = _waits(issue, words, subscription.newsletter.timezone)
+    return Explanation(sentence, True, issue=issue, posts=[e.post for e in posts])
+
+
+def _letter_not_yet(
+    session: Session,
+    subscription: Subscription,
+    issue: Issue,
+    words: Language,
+    now: datetime,
+) -> Explanation:
+    if letters.is_for(session, issue, subscription, now=now):
+        sentence = _waits(issue, words, subscription.newsletter.timezone)
+        return Explanation(sentence, gets=True, issue=issue)
+    if why := NOT_A_READER_NOW.get(subscription.status):
+        return _no(words, why)
+    return _no(words, N_("They are not among the readers the letter is for."))
+
+
+def _waits(issue: Issue, words: Language, zone: str) -> str:
+    """Say what an issue that has not gone out waits for."""
+    if issue.state is IssueState.SCHEDULED and issue.scheduled_at:
+        day = words.moment(issue.scheduled_at, zone)
+        return words.gettext("Not sent yet: it goes out on %(day)s.", day=day)
+    if issue.state is IssueState.HELD:
+        return words.gettext("Not sent yet: the issue waits for an editor.")
+    return words.gettext("Not sent yet: nobody has sent the issue.")
+
+
+def _bar(
+    subscription: Subscription, here: Standing, issue: Issue, words: Language
+) -> Explanation | None:
+    """Say what keeps a reader from an issue as things stand; None if nothing does."""
+    if not here.active:
+        return _no(words, NOT_A_READER_NOW[subscription.status])
+    if here.stopped:
+        return _no(words, NOT_A_READER_NOW[Status.SUPPRESSED])
+    if not here.has_rhythm:
+        return _other_rhythm(subscription, issue, words)
+    if here.waits:
+        return _no(words, N_("Not yet: they are still being sent an earlier digest."))
+    return None
+
+
+def _other_rhythm(
+    subscription: Subscription, issue: Issue, words: Language
+) -> Explanation:
+    newsletter = subscription.newsletter
+    theirs = choices.effective_rhythm(newsletter, subscription.rhythm)
+    return _no(
+        words,
+        N_("It is for the readers who chose “%(rhythm)s”; theirs is “%(theirs)s”."),
+        rhythm=rhythms.describe(issue.rhythm, words),
+        theirs=rhythms.describe(theirs, words),
+    )
+
+
+def _why_not_then(
+    session: Session, subscription: Subscription, issue: Issue, words: Language
+) -> Explanation:
+    """Say why an issue that went out has no line in the ledger for a reader."""
+    started = issue.started_at
+    assert started is not None  # noqa: S101 (for the type checker)
+    was = histories.status_at(histories.consents(session, subscription), started)
+    if was is not Status.ACTIVE:
+        return _no(words, NOT_A_READER_THEN[was])
+    if issue.kind is IssueKind.LETTER:
+        text = N_("Not sent: they were not among the readers the letter was for.")
+        return _no(words, text)
+    plan = plans.plan(session, issue)
+    here = plans.standing(session, plan, subscription.id)
+    if not here.has_rhythm:
+        return _other_rhythm(subscription, issue, words)
+    if had := _had_in(session, subscription, issue):
+        text = N_("Not sent: they got its posts already, the last in issue %(number)s.")
+        return _no(words, text, number=had)
+    if plan.wanted(here.group):
+        return _no(words, N_("Not sent: when it went out, it held nothing for them."))
+    return _no(words, _reason(plan, here, NOTHING_FOR_THEM))
+
+
+def _reason(plan: Plan, here: Standing, sentences: dict[WhyNot, str]) -> str:
+    """Return the sentence for why nothing of an issue is a reader's."""
+    found = [why for entry, why in plan.judged(here.group) if why and entry in plan.own]
+    chosen = [why for why in found if why in (WhyNot.HAD, WhyNot.PASSED)]
+    return sentences[(chosen or found or [WhyNot.PASSED])[0]]
+
+
+def _had_in(session: Session, subscription: Subscription, issue: Issue) -> int | None:
+    """Return the number of the issue before it in which a reader got its last post.
+
+    None unless every post of it had reached them.
+    """
+    started = issue.started_at
+    own = {entry.post_id for entry in issue.posts if not entry.hidden}
+    rows = session.execute(
+        select(MessagePost.post_id, func.max(Issue.number))
+        .join(Message, Message.id == MessagePost.message_id)
+        .join(Delivery, Delivery.message_id == Message.id)
+        .join(Issue, Issue.id == Message.issue_id)
+        .where(
+            Delivery.subscription_id == subscription.id,
+            Delivery.state.in_(plans.REACHED),
+            MessagePost.post_id.in_(own),
+            Issue.started_at < started,
+        )
+        .group_by(MessagePost.post_id)
+    ).all()
+    if not own or {row[0] for row in rows} != own:
+        return None
+    return max(number or 0 for _post, number in rows)
+
+
+def _when(
+    session: Session,
+    subscription: Subscription,
+    post: Post,
+    words: Language,
+    now: datetime,
+) -> Explanation:
+    """Say which digest will bring a reader a post, or why none will."""
+    newsletter = subscription.newsletter
+    alone = Issue(
+        newsletter=newsletter,
+        newsletter_id=newsletter.id,
+        rhythm="",
+        picked=True,
+        after_position=0,
+        last_position=post.position or 0,
+        created_at=now,
+        posts=[IssuePost(post=post, post_id=post.id, place=1, hidden=False)],
+    )
+    with session.no_autoflush:
+        plan = plans.plan(session, alone)
+        here = plans.standing(session, plan, subscription.id)
+    if not here.active:
+        return _no(words, NOT_A_READER_NOW[subscription.status])
+    if here.stopped:
+        return _no(words, NOT_A_READER_NOW[Status.SUPPRESSED])
+    for _entry, why in plan.judged(here.group):
+        if why is not None:
+            return _no(words, POST_IS_NOT_FOR_THEM[why])
+    if issue := _waiting_issue(session, subscription, post):
+        return replace(_not_yet(session, subscription, issue, words, now), posts=[post])
+    return _next_digest(session, subscription, post, words, now)
+
+
+def _waiting_issue(
+    session: Session, subscription: Subscription, post: Post
+) -> Issue | None:
+    """Return the issue that waits, for its time or an editor, with a reader's post."""
+    query = (
+        select(Issue)
+        .join(IssuePost, IssuePost.issue_id == Issue.id)
+        .where(
+            Issue.newsletter_id == subscription.newsletter_id,
+            Issue.state.in_((IssueState.SCHEDULED, IssueState.HELD)),
+            IssuePost.post_id == post.id,
+            IssuePost.hidden.is_(False),
+        )
+    )
+    for issue in session.scalars(query.order_by(Issue.id)):
+        if _holds_for(session, plans.plan(session, issue), subscription, post):
+            return issue
+    return None
+
+
+def _holds_for(
+    session: Session, plan: Plan, subscription: Subscription, post: Post
+) -> bool:
+    here = plans.standing(session, plan, subscription.id)
+    wanted = plan.wanted(here.group)
+    return here.may and any(entry.post.id == post.id for entry in wanted)
+
+
+def _next_digest(
+    session: Session,
+    subscription: Subscription,
+    post: Post,
+    words: Language,
+    now: datetime,
+) -> Explanation:
+    """Say when the next digest of a reader's rhythm brings a post that they lack."""
+    newsletter = subscription.newsletter
+    if newsletter.mode is Mode.HAND:
+        return _no(
+            words, N_("Not yet: digests go out by hand, and it is in none so far.")
+        )
+    if newsletter.halted_at is not None:
+        return _no(words, calendar.N_HALTED)
+    rhythm = choices.effective_rhythm(newsletter, subscription.rhythm)
+    at = _next_time(session, newsletter, rhythm, now)
+    if at is None:
+        return _no(words, N_("Not yet: it is in none of the next digests."))
+    issue = drafts.of_rhythm(session, newsletter, rhythm, now=at)
+    with session.no_autoflush:
+        plan = plans.plan(session, issue) if issue else None
+        here = plans.standing(session, plan, subscription.id) if plan else None
+    posts = plan.wanted(here.group) if plan and here else []
+    if not plan or not here or post.id not in {entry.post.id for entry in posts}:
+        return _no(words, N_("Not yet: it is in none of the next digests."))
+    if plan.is_too_small(posts):
+        return _no(words, N_TOO_FEW)
+    text = words.gettext(
+        "It comes with their digest on %(day)s.",
+        day=words.moment(at, newsletter.timezone),
+    )
+    if here.waits:
+        text = words.gettext(
+            "It comes next, as soon as the digest before it is settled."
+        )
+    elif rhythm == planning.EACH:
+        text = words.gettext(
+            "It comes by itself within minutes, as soon as the day is not quiet."
+        )
+    return Explanation(text, gets=True, posts=[post])
+
+
+def _next_time(
+    session: Session, newsletter: Newsletter, rhythm: str, now: datetime
+) -> datetime | None:
+    """Return when a rhythm's next digest goes, unless that is too far away to tell."""
+    if rhythm == planning.EACH:
+        return occurrences.quiet_of(newsletter).ends(now)
+    moments = occurrences.between(
+        session,
+        newsletter,
+        rhythm,
+        after=occurrences.dealt_with(session, newsletter, rhythm) or now,
+        until=now + AHEAD,
+    )
+    goes = [m.at for m in moments if m.state is not OccurrenceState.SKIPPED]
+    return goes[0] if goes else None

@@ -24,7 +24,9 @@ from newsletter.web import (
 )
 from newsletter.web.workspace import (
     account,
+    approval,
     authors,
+    calendar,
     design,
     feeds,
     fetching,
@@ -53,6 +55,7 @@ BLUEPRINTS = (
     feeds.bp,
     *(posts.bp, fetching.bp, authors.bp, issues.bp, issue_preview.bp, sending.bp),
     *(letters.bp, topics.bp),
+    *(approval.bp, calendar.bp),
 )
 
 

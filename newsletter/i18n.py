@@ -84,6 +84,11 @@ class Language:
         pattern = "d MMM" if self.code != "en" else "MMM d"
         return format_date(moment, format=pattern, locale=self.locale)
 
+    def weekday(self, day: date) -> str:
+        """Write a day of the next weeks: "mån 12 okt."."""
+        pattern = "EEE d MMM" if self.code != "en" else "EEE, MMM d"
+        return format_date(day, format=pattern, locale=self.locale)
+
     def moment(self, moment: datetime, zone: str = "UTC") -> str:
         """Write a day and a time: "11 oktober 2019 kl. 09:00"."""
         when = moment.astimezone(ZoneInfo(zone)).replace(tzinfo=None)

@@ -6,14 +6,14 @@ What has been queued, the ledger tells. What has not, the very conditions tell b
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from newsletter import rhythms
-from newsletter.digests import calendar, drafts, letters, occurrences, planning
+from newsletter.digests import calendar, drafts, letters, planning
 from newsletter.digests import editions as plans
 from newsletter.digests.editions import Plan, Standing, WhyNot
 from newsletter.errors import N_
@@ -28,8 +28,6 @@ from newsletter.models import (
     Message,
     MessagePost,
     Mode,
-    Newsletter,
-    OccurrenceState,
     Post,
     Postponed,
     PostState,
@@ -38,7 +36,6 @@ from newsletter.models import (
 )
 from newsletter.subscribers import choices, histories
 
-AHEAD = timedelta(weeks=10)
 GOES = (
     *(DeliveryState.QUEUED, DeliveryState.CLAIMED, DeliveryState.DEFERRED),
     *(DeliveryState.SENT, DeliveryState.COMPLAINED),
@@ -453,7 +450,7 @@ def _next_digest(
     if newsletter.halted_at is not None:
         return _no(words, calendar.N_HALTED)
     rhythm = choices.effective_rhythm(newsletter, subscription.rhythm)
-    at = _next_time(session, newsletter, rhythm, now)
+    at = calendar.next_time(session, newsletter, rhythm, now)
     if at is None:
         return _no(words, N_("Not yet: it is in none of the next digests."))
     issue = drafts.of_rhythm(session, newsletter, rhythm, now=at)
@@ -478,20 +475,3 @@ def _next_digest(
             "It comes by itself within minutes, as soon as the day is not quiet."
         )
     return Explanation(text, gets=True, posts=[post])
-
-
-def _next_time(
-    session: Session, newsletter: Newsletter, rhythm: str, now: datetime
-) -> datetime | None:
-    """Return when a rhythm's next digest goes, unless that is too far away to tell."""
-    if rhythm == planning.EACH:
-        return occurrences.quiet_of(newsletter).ends(now)
-    moments = occurrences.between(
-        session,
-        newsletter,
-        rhythm,
-        after=occurrences.dealt_with(session, newsletter, rhythm) or now,
-        until=now + AHEAD,
-    )
-    goes = [m.at for m in moments if m.state is not OccurrenceState.SKIPPED]
-    return goes[0] if goes else None

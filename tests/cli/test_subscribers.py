@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 from sqlalchemy import select
 
+from newsletter import newsletters
 from newsletter.cli.main import cli
 from newsletter.config import Settings
 from newsletter.db import Database
@@ -248,12 +249,16 @@ def test_one_reader_is_shown_and_explained(run: Run, database: Database) -> None
     told = run("explain", "asa@example.org", "--json")
     assert json.loads(told.stdout) == [
         {
-            **{"newsletter": "annat", "issue": int(issue_id), "posts": []},
-            **{"explanation": sentence, "gets": False, "delivery": None},
+            "newsletter": "annat",
+            "issue": int(issue_id),
+            "posts": [],
+            "explanation": sentence,
+            "gets": False,
+            "delivery": None,
         }
     ]
     with database.transaction() as session:
-        post = make_post(session, session.scalars(select(Newsletter)).one())
+        post = make_post(session, newsletters.by_slug(session, "annat"))
     told = run("explain", "asa@example.org", "--post", str(post.id))
     assert told.stdout.startswith(f"annat, post {post.id}: Not yet: digests go out by")
     assert isinstance(

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from newsletter import i18n
 from newsletter.config import Settings
 from newsletter.db import Database
-from newsletter.digests import compose, drafts, letters, publish
+from newsletter.digests import compose, drafts, explain, letters, publish
 from newsletter.errors import Conflict, InkorgError, InvalidInput
 from newsletter.models import (
     Delivery,
@@ -25,7 +25,7 @@ from newsletter.models import (
     Suppression,
     Topic,
 )
-from newsletter.subscribers import consent, histories, starting
+from newsletter.subscribers import consent, starting
 from tests.delivering import deliver
 from tests.factories import NOW, make_newsletter, make_post, make_subscription
 from tests.smtp_server import SmtpServer
@@ -214,7 +214,8 @@ def test_who_did_not_get_a_letter_is_told_why(
         session, swede, "confirmed", consent.Origin(), now=NOW - timedelta(days=1)
     )
     session.flush()
-    said = histories.explain(session, swede, issue, words=i18n.language("en"))
+    words = i18n.language("en")
+    said = explain.of_issue(session, swede, issue, words=words, now=NOW).sentence
     assert said == "Not sent: they were not among the readers the letter was for."
 
 

@@ -36,6 +36,7 @@ NAVIGATION = (
     ("overview", N_("Overview"), ""),
     ("posts", N_("Posts"), "posts/"),
     ("issues", N_("Issues"), "issues/"),
+    ("calendar", N_("Calendar"), "calendar/"),
     ("subscribers", N_("Subscribers"), "subscribers/"),
     ("design", N_("Design"), "design/"),
     ("settings", N_("Settings"), "settings/"),

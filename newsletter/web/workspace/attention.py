@@ -22,7 +22,9 @@ from newsletter.models import (
     Worker,
 )
 from newsletter.posts import health
+from newsletter.web.workspace import issue_form
 
+HELD_SHOWN = 10
 WORKER_SILENT = timedelta(minutes=2)
 
 
@@ -46,8 +48,8 @@ def find(
 ) -> list[Matter]:
     """Return what needs a person. Empty is the good news."""
     return [
-        *_about_sending(session, words, now),
         *_about_digests(session, newsletter, words, may_own=may_own),
+        *_about_sending(session, words, now),
         *_about_held_posts(session, newsletter, words),
         *_about_feeds(session, newsletter, words, now),
         *(_about_settings(newsletter, words) if may_own else ()),
@@ -110,12 +112,18 @@ def _about_digests(
     query = select(Issue).where(
         Issue.newsletter_id == newsletter.id, Issue.state == IssueState.HELD
     )
-    for issue in session.scalars(query.order_by(Issue.id)):
+    for issue in session.scalars(query.order_by(Issue.id).limit(HELD_SHOWN)):
+        since = issue.scheduled_at or issue.created_at
+        waits = words.gettext(
+            "“%(subject)s” waits for your yes since %(moment)s.",
+            subject=issue_form.subject_of(issue, newsletter),
+            moment=words.moment(since, newsletter.timezone),
+        )
         why = telling.held_because(issue, words)
         yield Matter(
-            " ".join((words.gettext("An issue waits for you."), why)).strip(),
+            f"{waits} {why}".strip(),
             url_for("issues.show", slug=newsletter.slug, issue_id=issue.id),
-            words.gettext("Look at it"),
+            words.gettext("Read it"),
         )
 
 

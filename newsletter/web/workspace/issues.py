@@ -11,12 +11,19 @@ from newsletter.digests import compose, drafts, publish, wording
 from newsletter.digests.drafts import EDITABLE
 from newsletter.errors import N_, Conflict, InkorgError
 from newsletter.mail import ledger
-from newsletter.models import Issue, IssueKind, Newsletter, PostState, Role
+from newsletter.models import (
+    Issue,
+    IssueKind,
+    IssueState,
+    Newsletter,
+    PostState,
+    Role,
+)
 from newsletter.posts import listing
 from newsletter.subscribers import addresses
 from newsletter.web import rendering
 from newsletter.web.security import current_settings, status_of
-from newsletter.web.workspace import issue_form, preview, sending
+from newsletter.web.workspace import approval, issue_form, preview, sending
 from newsletter.web.workspace.access import needs, render, say, this_editor, writing
 from newsletter.web.workspace.issue_form import LIMITS, IssueForm
 from newsletter.web.workspace.sending import STATE_COLOURS, STATE_WORDS, UNDER_WAY
@@ -111,6 +118,8 @@ def show(newsletter: Newsletter, issue_id: int) -> str | Response:
         return redirect(
             url_for("letters.show", slug=newsletter.slug, letter_id=issue_id)
         )
+    if issue.state is IssueState.HELD and "edit" not in request.args:
+        return approval.page(newsletter, issue)
     if issue.state in EDITABLE:
         return _compose_page(newsletter, issue, issue_form.stored(issue))
     return sending.follow_page(newsletter, issue)
@@ -141,7 +150,8 @@ def save(newsletter: Newsletter, issue_id: int) -> Response | tuple[str, int]:
         say(N_("The test is on its way to %(address)s."), address=form.test_to)
     elif not moved:
         say(N_("Saved."))
-    return redirect(_page_of(newsletter, issue_id) + moved)
+    edit = 1 if moved and "edit" in request.args else None
+    return redirect(_page_of(newsletter, issue_id, edit) + moved)
 
 
 @bp.post("/editor/<slug>/issues/<int:issue_id>/discard")
@@ -237,5 +247,5 @@ def _compose_page(
     )
 
 
-def _page_of(newsletter: Newsletter, issue_id: int) -> str:
-    return url_for("issues.show", slug=newsletter.slug, issue_id=issue_id)
+def _page_of(newsletter: Newsletter, issue_id: int, edit: int | None = None) -> str:
+    return url_for("issues.show", slug=newsletter.slug, issue_id=issue_id, edit=edit)

@@ -1,6 +1,8 @@
 """Posts: the list, writing one, what a flood brought, fetching at once."""
 
+from collections.abc import Iterable
 from dataclasses import replace
+from datetime import timedelta
 
 from flask import Blueprint, Response, redirect, request, url_for
 from sqlalchemy.orm import Session
@@ -8,6 +10,8 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from newsletter import markup
 from newsletter.db import db, utcnow
+from newsletter.digests import calendar
+from newsletter.digests.calendar import State
 from newsletter.errors import N_, InkorgError, InvalidInput
 from newsletter.models import Newsletter, Post, PostState, Role
 from newsletter.posts import authors, editing, listing, sources, topics
@@ -19,6 +23,7 @@ from newsletter.web.workspace.post_form import PostForm, StalePost
 
 bp = Blueprint("posts", __name__)
 
+SOON = timedelta(minutes=5)
 STATE_WORDS = {
     PostState.DRAFT: N_("Draft"),
     PostState.HELD: N_("Held back"),
@@ -68,8 +73,28 @@ def index(newsletter: Newsletter) -> str:
         ],
         any_posts=bool(counts),
         has_feeds=bool(sources.feeds(session, newsletter)),
+        comes=digests_of(newsletter, page.posts),
         STATE_WORDS=STATE_WORDS,
     )
+
+
+def digests_of(newsletter: Newsletter, posts: Iterable[Post]) -> dict[int, str]:
+    """Say of posts that wait in which digest they come: by their ids."""
+    session, words, now = db.session(), rendering.words(), utcnow()
+    found = {}
+    first = calendar.next_digests(session, newsletter, now=now)
+    for post in posts:
+        if post.id not in first:
+            continue
+        _rhythm, at, state = first[post.id]
+        if state is State.HELD:
+            found[post.id] = words.gettext("In an issue that waits for an editor")
+        elif at <= now + SOON:
+            found[post.id] = words.gettext("Goes out within minutes")
+        else:
+            moment = words.moment(at, newsletter.timezone)
+            found[post.id] = words.gettext("Comes on %(moment)s", moment=moment)
+    return found
 
 
 @bp.get("/editor/<slug>/posts/new")
@@ -223,6 +248,7 @@ def _post_page(
         errors=errors,
         conflict=stale,
         carried=listing.carried_in(session, post) if post else [],
+        comes=digests_of(newsletter, [post]).get(post.id, "") if post else "",
         from_feed=bool(post and post.markdown is None),
         known_authors=[a.shown_name for a in authors.authors(session, newsletter)],
         known_topics=[topic.name for topic in topics.topics(session, newsletter)],

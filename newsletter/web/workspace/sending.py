@@ -304,9 +304,13 @@ def _refuse_other(issue: Issue, readers: int | None) -> None:
         raise Changed(
             N_("This issue has changed since you looked. Read it before you send it.")
         )
+    if readers is not None:
+        refuse_other_number(readers)
+
+
+def refuse_other_number(readers: int) -> None:
+    """Raise Changed if many more or fewer get it than the editor was told."""
     seen = request.form.get("readers", -1, type=int)
-    if readers is None:
-        return
     if abs(readers - seen) > max(DRIFT_READERS, seen * DRIFT_SHARE):
         raise Changed(
             N_("Meanwhile the number of readers became %(now)s. Is that right?"),

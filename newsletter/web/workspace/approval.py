@@ -1,0 +1,57 @@
+"""An issue that waits for an editor: read it, then send it, change it or let it go by.
+
+Made for a phone first: the mail that calls for it is read there.
+"""
+
+from flask import Blueprint, redirect, url_for
+from werkzeug.wrappers import Response as AnyResponse
+
+from newsletter import rhythms
+from newsletter.db import db
+from newsletter.digests import compose, publish, telling
+from newsletter.errors import N_, InkorgError
+from newsletter.models import Issue, Newsletter, Role
+from newsletter.web import rendering
+from newsletter.web.security import current_settings
+from newsletter.web.workspace import issue_form
+from newsletter.web.workspace.access import needs, render, say, writing
+
+bp = Blueprint("approval", __name__)
+
+SENDER_FIELDS = ("postal_address", "from_email")  # put right in the settings
+
+
+def page(newsletter: Newsletter, issue: Issue) -> str:
+    """Return the page of an issue that waits."""
+    session, words = db.session(), rendering.words()
+    problem, in_settings = "", False
+    try:
+        publish.check(session, issue)
+    except InkorgError as error:
+        problem = words.error(error)
+        in_settings = getattr(error, "field", "") in SENDER_FIELDS
+    return render(
+        "editor/issue_held.html",
+        newsletter,
+        issue=issue,
+        subject=publish.sample_letter(current_settings(), issue).subject,
+        why=telling.held_because(issue, words),
+        since=issue.scheduled_at or issue.created_at,
+        rhythm=rhythms.describe(issue.rhythm, words) if issue.rhythm else "",
+        readers=publish.audience_count(session, issue),
+        posts=compose.shown(issue.posts),
+        fingerprint=issue_form.fingerprint(issue),
+        problem=problem,
+        in_settings=in_settings,
+    )
+
+
+@bp.post("/editor/<slug>/issues/<int:issue_id>/skip")
+@needs(Role.EDITOR)
+def skip(newsletter: Newsletter, issue_id: int) -> AnyResponse:
+    """Let an issue go by; its posts come in the next one. Safe to press twice."""
+    with writing(newsletter) as (session, here):
+        issue = issue_form.issue_of(session, here, issue_id)
+        publish.skip(session, issue)
+    say(N_("Skipped. Its posts come with the next digest."))
+    return redirect(url_for("calendar.index", slug=newsletter.slug))

@@ -15,7 +15,8 @@
 
 `message` also holds every single mail (a confirmation is a message with one delivery),
 so that there is one outbox, one ledger and one sender. `mail/ledger.py` is the only
-writer of `delivery.state`.
+writer of `delivery.state`, and of `lease` and `claim_mark`, which say who has claimed
+which deliveries of an issue.
 """
 
 import enum
@@ -840,20 +841,34 @@ class MessagePost(Base):
     )
 
 
+# As `ix_delivery_unusual` and `ix_delivery_again` have them, word by word: a query that
+# means to use one must say the same.
+UNUSUAL = "state NOT IN ('queued', 'sent')"
+AGAIN = "state = 'queued' AND next_attempt_at IS NOT NULL"
+
+
 class Delivery(Base):
     """One line of the ledger: one message, one address, one state."""
 
     __tablename__ = "delivery"
     __table_args__ = (
         UniqueConstraint("occasion", "address"),
-        Index("ix_delivery_message_id", "message_id", "state"),
+        # No index is about `queued` and `sent` alone, so that sending touches none.
+        Index("ix_delivery_message_id", "message_id", "id"),
         Index("ix_delivery_subscription_id", "subscription_id", "message_id"),
         Index(
-            "ix_delivery_queue",
+            "ix_delivery_unusual",
+            "message_id",
+            "state",
+            sqlite_where=text(UNUSUAL),
+            postgresql_where=text(UNUSUAL),
+        ),
+        Index(
+            "ix_delivery_again",
             "message_id",
             "id",
-            sqlite_where=text("state = 'queued'"),
-            postgresql_where=text("state = 'queued'"),
+            sqlite_where=text(AGAIN),
+            postgresql_where=text(AGAIN),
         ),
         Index(
             "ix_delivery_single",
@@ -899,11 +914,37 @@ class Delivery(Base):
     resent: Mapped[bool] = mapped_column(default=False)  # unknown after a crash
     worker: Mapped[str | None] = mapped_column(String(64))
     lease_until: Mapped[datetime | None]
-    next_attempt_at: Mapped[datetime | None]
+    next_attempt_at: Mapped[datetime | None]  # queued: claimed before, was due then
     settled_at: Mapped[datetime | None]
     reply: Mapped[str | None] = mapped_column(Text)  # "550 5.1.1 No such user"
     reason: Mapped[str | None] = mapped_column(String(60))  # why skipped or bounced
     created_at: Mapped[Created]
+
+
+class ClaimMark(Base):
+    """Up to which delivery an issue has been claimed."""
+
+    __tablename__ = "claim_mark"
+
+    message_id: Mapped[int] = mapped_column(
+        BigInteger, ForeignKey("message.id", ondelete="CASCADE"), primary_key=True
+    )
+    last_id: Mapped[int] = mapped_column(BigInteger, default=0)  # of a delivery
+
+
+class Lease(Base):
+    """A worker's claim to a message's deliveries from one id to another."""
+
+    __tablename__ = "lease"
+
+    id: Mapped[BigKey]
+    message_id: Mapped[int] = mapped_column(
+        BigInteger, ForeignKey("message.id", ondelete="CASCADE"), index=True
+    )
+    first_id: Mapped[int] = mapped_column(BigInteger)
+    last_id: Mapped[int] = mapped_column(BigInteger)
+    worker: Mapped[str] = mapped_column(String(64))
+    lease_until: Mapped[datetime]
 
 
 class RelayHealth(Base):

@@ -685,8 +685,4 @@ def _move_cursors(session: Session, issue: Issue) -> None:
 
 
 def _has_unsettled() -> ColumnElement[bool]:
-    return exists().where(
-        Message.issue_id == Issue.id,
-        Delivery.message_id == Message.id,
-        Delivery.state.in_(ledger.UNSETTLED),
-    )
+    return exists().where(Message.issue_id == Issue.id, ledger.has_unsettled())

@@ -3,14 +3,13 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from newsletter import i18n
 from newsletter.digests import telling
 from newsletter.i18n import Language
-from newsletter.mail import relays
-from newsletter.models import Delivery, DeliveryState, Issue, Message
+from newsletter.mail import ledger, relays
+from newsletter.models import Issue
 
 
 def status(
@@ -29,6 +28,9 @@ def status(
     """
     progress = relays.progress(session, issue.id, now, relays=relay_count)
     counts = progress.counts
+    next_attempt = None
+    if counts.deferred:
+        next_attempt = ledger.next_attempt(session, issue_id=issue.id)
     waiting = progress.waiting_reason
     if words and progress.waiting:
         waiting = words.error(progress.waiting)
@@ -53,18 +55,8 @@ def status(
         "rate_per_second": progress.rate_per_second if issue.started_at else 0.0,
         "seconds_left": progress.seconds_left,
         "waiting_reason": waiting,
-        "next_attempt_at": _next_attempt(session, issue) if counts.deferred else None,
+        "next_attempt_at": next_attempt,
         "scheduled_at": issue.scheduled_at,
         "started_at": issue.started_at,
         "finished_at": issue.finished_at,
     }
-
-
-def _next_attempt(session: Session, issue: Issue) -> datetime | None:
-    """Return when the first of those who were deferred is tried again."""
-    return session.scalar(
-        select(func.min(Delivery.next_attempt_at))
-        .join(Message, Message.id == Delivery.message_id)
-        .where(Message.issue_id == issue.id)
-        .where(Delivery.state == DeliveryState.DEFERRED)
-    )

@@ -112,7 +112,7 @@ class Clerk:
         self._messages: list[int] = []  # bulk that may be claimed from
         self._looked_at = 0.0
         self._first = 0  # the bulk message served last
-        self._after: dict[int, int] = {}  # the last delivery claimed of each
+        self._after: dict[int, int] = {}  # the last one claimed again of each
 
     def look(self, limit: int, now: datetime) -> tuple[int, bool]:
         """Return how many could be claimed, up to `limit`, and whether more is due.
@@ -142,6 +142,7 @@ class Clerk:
             result.words = self._shelf.words(session, wanted, now=now)
             self._set_aside(session, result, now)
             if not result.claims:  # what is through is closed when there is time
+                ledger.forget_leases(session, self.worker)
                 ids = {outcome.message_id for outcome in turn.outcomes}
                 ledger.close_settled(session, ids)
         return result
@@ -180,6 +181,7 @@ class Clerk:
         with self.database.transaction() as session:
             for back in unused:
                 limits.give_back(session, back.relay, back.wanted, now=now)
+            ledger.forget_leases(session, self.worker)
             relays.sign_off(session, self.worker)
 
     def _used_up(self, session: Session, relay: Relay, now: datetime) -> float:
@@ -203,6 +205,7 @@ class Clerk:
 
     def _do_chores(self, session: Session, turn: Turn, now: datetime) -> int:
         ledger.renew(session, self.worker, turn.in_hand, now=now, lease=self.lease)
+        ledger.forget_leases(session, self.worker)
         ledger.recover_expired(session, now=now)
         ledger.requeue_due(session, now=now)
         ledger.sweep_cancelled(session, now=now)
@@ -236,18 +239,16 @@ class Clerk:
         now: datetime,
         result: Result,
     ) -> int:
-        """Claim from where the last claim ended; from the beginning when that is dry.
-
-        What was put off, or left by another worker, lies before.
-        """
+        """Claim what is next; then what is queued again, from where that ended."""
         after = self._after[message_id]
         found = self._claim(session, limit, now, message_id=message_id, after=after)
         if after and not found.looked_at:
             found = self._claim(session, limit, now, message_id=message_id)
         if found.claims:
             self._first = message_id
-            self._after[message_id] = found.claims[-1].id
+        self._after[message_id] = found.last_again
         result.claims += found.claims
+        result.more = result.more or found.is_busy
         return found.looked_at
 
     def _claim(

@@ -2,13 +2,25 @@
 
                     ┌──────────── release ───────────┐
                     ▼                                │
-    outbox ──▶ queued ──────── claim ──────────▶ claimed ──▶ sent ──▶ complained
+    outbox ──▶ queued ─────── claim ───────────▶ in hand ──▶ sent ──▶ complained
                  │ ▲            │                  │ │ │
                  │ │            │ no longer wanted │ │ ├────▶ bounced  the address
                  │ │ due        ▼                  │ │ └────▶ failed   anything else
                  │ └───────── skipped ◀─ cancel    │ │
                  │             ▲                   │ └─ lease over: queued, resent
                  └─────────────┘                   └──▶ deferred (until next_attempt_at)
+
+There are two ways to be in hand, so that an issue costs one change of a row a reader:
+
+- An issue's readers are claimed by ranges. A mark says up to which delivery, and each
+  claim moves it on and writes one lease: from this id to that, this worker, until then.
+  The rows stay `queued` until their outcome is written. The mark never goes back.
+- Single mails, and what is queued again, are claimed row by row and become `claimed`.
+  Of an issue, `next_attempt_at` tells what is queued again: put off and due, released,
+  or left by a worker that died. It is set there, and in no row that a lease is about.
+
+So a row at or below the mark that is `queued` without `next_attempt_at` is in the hands
+of the one worker whose lease holds it. A lease is deleted when it holds no such row.
 
 What a crash after each commit means:
 
@@ -19,11 +31,14 @@ What a crash after each commit means:
 - before `settle`, with the relay's yes in hand: as after `claim`. Outcomes are written
   without delay, so that this is what was on the wire and one write.
 
-Claiming looks once more, in the same statement, at whether the reader still wants mail.
+Claiming looks once more, in the statement that finds the rows, at whether the reader
+still wants mail. On PostgreSQL someone may be taken out at the very moment of a claim
+and be sent to all the same; then the row says `sent`, which is true.
 """
 
 import functools
 import json
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -45,9 +60,11 @@ from sqlalchemy import (
     and_,
     bindparam,
     case,
+    delete,
     exists,
     func,
     literal,
+    literal_column,
     null,
     or_,
     select,
@@ -59,9 +76,13 @@ from sqlalchemy.orm import Session, aliased
 
 from newsletter.db import UTCDateTime
 from newsletter.models import (
+    AGAIN,
+    UNUSUAL,
+    ClaimMark,
     Delivery,
     DeliveryState,
     Kind,
+    Lease,
     Message,
     MessageState,
     Newsletter,
@@ -77,6 +98,7 @@ SINGLE, BULK = 0, 1  # lanes; single mails go first
 UNSETTLED = (DeliveryState.QUEUED, DeliveryState.CLAIMED, DeliveryState.DEFERRED)
 WAITING = (DeliveryState.QUEUED, DeliveryState.DEFERRED)
 AT_ONCE = 5_000  # rows that one statement changes at most
+LEASES_AT_ONCE = 20  # that are recovered in one transaction
 # Not to someone who has left, bounced or been erased. A confirmation, a link to one's
 # data: those are asked for anew, by the person, and may be how they come back.
 _NEED_READER = (Kind.DIGEST, Kind.WELCOME)
@@ -135,6 +157,8 @@ class Claimed:
 
     claims: list[Claim]
     skipped: int = 0
+    last_again: int = 0  # the last delivery looked at that was queued again
+    is_busy: bool = False  # somebody else is claiming from it at this moment
 
     @property
     def looked_at(self) -> int:
@@ -154,12 +178,11 @@ def claim(
 ) -> Claimed:
     """Take up to `limit` queued deliveries: single mails, or those of one message.
 
-    Looks, with the rows locked, whether each reader still wants mail, and skips, with
-    the reason, who does not. On PostgreSQL two workers never wait for each other.
-    `after` leaves out the deliveries up to that id, which spares the database what has
-    been dealt with.
+    Looks whether each reader still wants mail, and skips, saying why, who does not.
+    On PostgreSQL two workers never wait for each other. Of what is queued again `after`
+    leaves out the deliveries up to that id, which spares the database what has been
+    dealt with.
     """
-    single = message_id is None
     values = {
         "most": limit,
         "of_message": message_id,
@@ -168,6 +191,46 @@ def claim(
         "by": worker,
         "after": after,
     }
+    fresh = Claimed([])
+    if message_id is not None:
+        fresh = _claim_range(session, message_id, values)
+        values["most"] = limit - fresh.looked_at
+    if not values["most"]:
+        return fresh
+    again = _claim_rows(session, values, single=message_id is None)
+    return Claimed(
+        again.claims + fresh.claims,
+        again.skipped + fresh.skipped,
+        again.last_again,
+        fresh.is_busy,
+    )
+
+
+def _claim_range(session: Session, message_id: int, values: dict[str, Any]) -> Claimed:
+    """Claim what lies next above the mark, with one lease.
+
+    On PostgreSQL the mark's row is the turnstile: who finds it locked goes elsewhere.
+    """
+    connection = session.connection()
+    mark = connection.execute(_ASK_MARK, values).scalar_one_or_none()
+    if mark is None:
+        return Claimed([], is_busy=bool(connection.execute(_HAS_MARK, values).all()))
+    rows = _look(connection, "fresh", {**values, "after": mark})
+    if not rows:
+        return Claimed([])
+    claims = [Claim._make(row[:7]) for row in rows if row[7] is None]
+    claims.sort()  # by id, which comes first
+    last_id = max(row[0] for row in rows)
+    connection.execute(_MOVE_MARK, {**values, "last": last_id})
+    if claims:
+        ends = {"first": claims[0].id, "last": claims[-1].id}
+        connection.execute(_LEASE, {**values, **ends})
+    _leave_out(session, rows, values["moment"])
+    return Claimed(claims, len(rows) - len(claims))
+
+
+def _claim_rows(session: Session, values: dict[str, Any], *, single: bool) -> Claimed:
+    """Claim row by row: single mails, or what is queued again of a message."""
     connection = session.connection()
     rows: Sequence[Sequence[Any]]
     if connection.dialect.name == "postgresql":
@@ -175,10 +238,11 @@ def claim(
     else:
         rows = _claim_on_sqlite(connection, values, single=single)
     claims = [Claim._make(row[:7]) for row in rows if row[7] is None]
-    claims.sort()  # by id, which comes first
+    claims.sort()
     if len(claims) < len(rows):
         close_settled(session, {row[1] for row in rows if row[7] is not None})
-    return Claimed(claims, len(rows) - len(claims))
+    last = 0 if single else max((row[0] for row in rows), default=0)
+    return Claimed(claims, len(rows) - len(claims), last)
 
 
 def settle(
@@ -198,10 +262,16 @@ def settle(
     if not outcomes:
         return
     connection = session.connection()
-    if connection.dialect.name == "postgresql":
-        connection.execute(_SETTLE_MANY, _columns(outcomes, worker, now))
-    else:
-        _settle_on_sqlite(connection, worker, outcomes, now)
+    sent = {o.delivery_id: o.reply for o in outcomes if _plainly_sent(o)}
+    if sent:  # which is most
+        values = {"rows": json.dumps(sent), "by": worker, "moment": now}
+        connection.execute(_SETTLE_SENT[connection.dialect.name], values)
+    if len(sent) < len(outcomes):
+        rest = [o for o in outcomes if not _plainly_sent(o)]
+        if connection.dialect.name == "postgresql":
+            connection.execute(_SETTLE_MANY, _columns(rest, worker, now))
+        else:
+            _settle_on_sqlite(connection, worker, rest, now)
     if close:
         close_settled(session, {outcome.message_id for outcome in outcomes})
 
@@ -210,15 +280,17 @@ def release(session: Session, worker: str, delivery_ids: Collection[int]) -> Non
     """Give back claims that were not used, as if they had never been made."""
     if not delivery_ids:
         return
+    held = and_(_in_range(), _held_by(Lease.worker == worker))
     session.execute(
         update(Delivery)
-        .where(Delivery.id.in_(delivery_ids), *_own(worker))
+        .where(Delivery.id.in_(delivery_ids), or_(and_(*_own(worker)), held))
         .values(
             state=case(
                 (_cancelled(), _as(DeliveryState.SKIPPED)),
                 else_=_as(DeliveryState.QUEUED),
             ),
             reason=case((_cancelled(), "cancelled")),
+            next_attempt_at=case((~_cancelled(), Delivery.created_at)),
             worker=None,
             lease_until=None,
         )
@@ -235,13 +307,38 @@ def renew(
     lease: timedelta = LEASE,
 ) -> None:
     """Say that this worker is alive and still has these claims in hand."""
-    if delivery_ids:
-        session.execute(
-            update(Delivery)
-            .where(Delivery.id.in_(delivery_ids), *_own(worker))
-            .values(lease_until=now + lease)
-            .execution_options(synchronize_session=False)
+    if not delivery_ids:
+        return
+    until = now + lease
+    session.execute(
+        update(Delivery)
+        .where(Delivery.id.in_(delivery_ids), *_own(worker))
+        .values(lease_until=until)
+        .execution_options(synchronize_session=False)
+    )
+    ids = sorted(delivery_ids)
+    mine = select(Lease.id, Lease.first_id, Lease.last_id).where(Lease.worker == worker)
+    session.execute(
+        update(Lease)
+        .where(
+            Lease.id.in_(
+                key
+                for key, first, last in session.execute(mine).all()
+                if bisect_left(ids, first) < bisect_right(ids, last)
+            )
         )
+        .values(lease_until=until)
+        .execution_options(synchronize_session=False)
+    )
+
+
+def forget_leases(session: Session, worker: str) -> None:
+    """Delete a worker's leases that hold nothing any more."""
+    session.execute(
+        delete(Lease)
+        .where(Lease.worker == worker, ~_holds_something())
+        .execution_options(synchronize_session=False)
+    )
 
 
 def recover_expired(session: Session, *, now: datetime) -> int:
@@ -261,12 +358,8 @@ def recover_expired(session: Session, *, now: datetime) -> int:
             ),
         )
     )
-    found = session.execute(
+    unknown = (
         update(Delivery)
-        .where(
-            _is(DeliveryState.CLAIMED),
-            Delivery.lease_until < now,
-        )
         .values(
             state=case(
                 (holds, _as(DeliveryState.FAILED)), else_=_as(DeliveryState.QUEUED)
@@ -275,14 +368,25 @@ def recover_expired(session: Session, *, now: datetime) -> int:
             settled_at=case((holds, literal(now, Delivery.settled_at.type))),
             resent=case((holds, Delivery.resent), else_=True),
             attempts=Delivery.attempts + 1,
+            next_attempt_at=case((~holds, literal(now, Delivery.settled_at.type))),
             worker=None,
             lease_until=None,
         )
-        .returning(Delivery.message_id)
         .execution_options(synchronize_session=False)
-    ).all()
-    close_settled(session, {row.message_id for row in found})
-    return len(found)
+    )
+    claimed = and_(_is(DeliveryState.CLAIMED), Delivery.lease_until < now)
+    rows = session.execute(unknown.where(claimed).returning(Delivery.message_id)).all()
+    found, messages = len(rows), {row.message_id for row in rows}
+    over = select(Lease).where(Lease.lease_until < now).order_by(Lease.id)
+    over = over.limit(LEASES_AT_ONCE).with_for_update(skip_locked=True)
+    for lease in session.scalars(over).all():
+        held = Delivery.id.between(lease.first_id, lease.last_id)
+        of_message = Delivery.message_id == lease.message_id
+        found += _changed(session, unknown.where(of_message, held, _in_range()))
+        messages.add(lease.message_id)
+        session.execute(delete(Lease).where(Lease.id == lease.id))
+    close_settled(session, messages)
+    return found
 
 
 def requeue_due(session: Session, *, now: datetime) -> int:
@@ -297,7 +401,7 @@ def requeue_due(session: Session, *, now: datetime) -> int:
         session,
         update(Delivery)
         .where(Delivery.id.in_(_picked_once(due)), _is(DeliveryState.DEFERRED))
-        .values(state=DeliveryState.QUEUED, next_attempt_at=None),
+        .values(state=DeliveryState.QUEUED),
     )
 
 
@@ -307,7 +411,11 @@ def skip_subscription(
     """Take everything that waits for a subscription out; return how much that was."""
     found = session.execute(
         _skip(reason, now)
-        .where(Delivery.subscription_id == subscription_id, Delivery.state.in_(WAITING))
+        .where(
+            Delivery.subscription_id == subscription_id,
+            Delivery.state.in_(WAITING),
+            ~and_(_in_range(), _held_by()),
+        )
         .returning(Delivery.message_id)
     ).all()
     close_settled(session, {row.message_id for row in found})
@@ -332,53 +440,115 @@ def cancel(session: Session, issue_id: int, *, now: datetime) -> int:
     """
     for state in (MessageState.OPEN, MessageState.PAUSED):
         _turn(session, issue_id, state, MessageState.CANCELLED)
-    left = session.scalar(
-        select(func.count())
-        .select_from(Delivery)
-        .where(
-            Delivery.message_id.in_(_messages(issue_id)), Delivery.state.in_(WAITING)
-        )
-    )
+    figures = _figures(session, issue_id).values()
+    left = sum(one["queued"] + one["deferred"] for one in figures)
     sweep_cancelled(session, now=now)
-    return left or 0
+    return left
 
 
 def sweep_cancelled(session: Session, *, now: datetime) -> int:
     """Write some of what was cancelled as skipped; return how many, 0 when done."""
+    swept = _sweep_ranges(session, now)
     messages = select(Message.id).where(Message.state == MessageState.CANCELLED)
-    some = (
-        select(Delivery.id)
-        .where(Delivery.message_id.in_(messages), Delivery.state.in_(WAITING))
-        .limit(AT_ONCE)
-        .with_for_update(skip_locked=True)
+    queued_single = and_(_single(), _is(DeliveryState.QUEUED))
+    deferred = and_(unusual(), Delivery.state == DeliveryState.DEFERRED)
+    for which in (_again(), deferred, queued_single):
+        some = (
+            select(Delivery.id)
+            .where(Delivery.message_id.in_(messages), which)
+            .limit(AT_ONCE)
+            .with_for_update(skip_locked=True)
+        )
+        swept += _changed(
+            session, _skip("cancelled", now).where(Delivery.id.in_(_picked_once(some)))
+        )
+    return swept
+
+
+def _sweep_ranges(session: Session, now: datetime) -> int:
+    """Move the marks of cancelled messages over what is above them."""
+    above = and_(
+        Delivery.message_id == ClaimMark.message_id, Delivery.id > ClaimMark.last_id
     )
-    return _changed(
-        session, _skip("cancelled", now).where(Delivery.id.in_(_picked_once(some)))
-    )
+    marks = session.execute(
+        select(ClaimMark.message_id, ClaimMark.last_id)
+        .join(Message, Message.id == ClaimMark.message_id)
+        .where(Message.state == MessageState.CANCELLED, exists().where(above))
+        .order_by(ClaimMark.message_id)
+        .with_for_update(skip_locked=True, of=ClaimMark)
+    ).all()
+    swept = 0
+    for message_id, mark in marks:
+        if swept < AT_ONCE:
+            swept += _sweep_range(session, message_id, mark, AT_ONCE - swept, now)
+    return swept
+
+
+def _sweep_range(
+    session: Session, message_id: int, mark: int, limit: int, now: datetime
+) -> int:
+    above = and_(Delivery.message_id == message_id, Delivery.id > mark)
+    some = select(Delivery.id).where(above).order_by(Delivery.id).limit(limit)
+    last_id = session.scalar(select(func.max(some.subquery().c.id)))
+    queued = and_(above, Delivery.id <= last_id, _is(DeliveryState.QUEUED))
+    swept = _changed(session, _skip("cancelled", now).where(queued))
+    values = {"of_message": message_id, "last": last_id}
+    session.connection().execute(_MOVE_MARK, values)
+    return swept
 
 
 def counts(session: Session, *, issue_id: int) -> Counts:
-    """Count an issue's deliveries by state; only indexes are read, for a page that asks
-    each second while a million are on their way.
+    """Count an issue's deliveries by state, those in hand as claimed.
+
+    For a page that asks each second while a million are on their way: of those that are
+    queued or sent, which are most, only an index is read. Those above the mark wait and
+    those below it are sent, all but the few that are looked at.
     """
-    of_issue = Delivery.message_id.in_(_messages(issue_id))
     cancelled = set(
         session.scalars(
             _messages(issue_id).where(Message.state == MessageState.CANCELLED)
         )
     )
     found = Counter[str]()
-    for message_id, state, count in session.execute(
-        select(Delivery.message_id, Delivery.state, func.count())
-        .where(of_issue)
-        .group_by(Delivery.message_id, Delivery.state)
-    ):
-        dropped = message_id in cancelled and state in WAITING
-        found[DeliveryState.SKIPPED if dropped else state] += count
-        found["total"] += count
-    resent = select(func.count()).where(of_issue, Delivery.resent.is_(True))
+    for message_id, figures in _figures(session, issue_id).items():
+        if message_id in cancelled:
+            for state in WAITING:
+                figures[DeliveryState.SKIPPED] += figures.pop(state, 0)
+        found += figures
+    resent = select(func.count()).where(
+        Delivery.message_id.in_(_messages(issue_id)), Delivery.resent.is_(True)
+    )
     found["resent"] = session.scalar(resent) or 0
     return Counts(**found)
+
+
+def _figures(session: Session, issue_id: int) -> dict[int, Counter[str]]:
+    """Count the deliveries of an issue's messages by state, as of one moment."""
+    found: dict[int, Counter[str]] = {}
+    above: Counter[int] = Counter()  # what is queued there
+    rows = session.connection().execute(_COUNT, {"issue": issue_id})
+    for message_id, what, every, over in rows:
+        found.setdefault(message_id, Counter())[what] += every
+        above[message_id] += over if what == "total" else -over
+    for message_id, figures in found.items():
+        if "total" not in figures:  # each was looked at
+            figures["total"] = figures.total()
+            continue
+        unusual = sum(count for what, count in figures.items() if what != "total")
+        figures[DeliveryState.QUEUED] += above[message_id]
+        figures[DeliveryState.SENT] = figures["total"] - unusual - above[message_id]
+    return found
+
+
+def next_attempt(session: Session, *, issue_id: int) -> datetime | None:
+    """Return when the first of an issue's deferred deliveries is tried again."""
+    return session.scalar(
+        select(func.min(Delivery.next_attempt_at)).where(
+            Delivery.message_id.in_(_messages(issue_id)),
+            unusual(),
+            Delivery.state == DeliveryState.DEFERRED,
+        )
+    )
 
 
 def open_messages(session: Session) -> list[int]:
@@ -398,10 +568,13 @@ def waiting(session: Session, limit: int) -> int:
     single = select(Delivery.id).where(_single(), queued, _in_open_message())
     found = _count(session, single, limit)
     for message_id in open_messages(session):
-        if found >= limit:
-            break
-        query = select(Delivery.id).where(Delivery.message_id == message_id, queued)
-        found += _count(session, query, limit - found)
+        of_message = Delivery.message_id == message_id
+        mark = select(ClaimMark.last_id).where(ClaimMark.message_id == message_id)
+        fresh = and_(queued, Delivery.id > mark.scalar_subquery())
+        for which in (fresh, _again()):
+            if found < limit:
+                query = select(Delivery.id).where(of_message, which)
+                found += _count(session, query, limit - found)
     return found
 
 
@@ -413,7 +586,8 @@ def is_due(session: Session, *, now: datetime) -> bool:
     expired = select(Delivery.id).where(
         _is(DeliveryState.CLAIMED), Delivery.lease_until < now
     )
-    return bool(_count(session, deferred, 1) or _count(session, expired, 1))
+    over = select(Lease.id).where(Lease.lease_until < now)
+    return any(_count(session, query, 1) for query in (deferred, expired, over))
 
 
 def close_settled(session: Session, message_ids: Iterable[int] | None = None) -> None:
@@ -433,32 +607,50 @@ def _closing(*, every: bool) -> Update:
     return statement.values(state=MessageState.DONE)
 
 
-def _is_through() -> ColumnElement[bool]:
-    """Tell whether a message has deliveries, all of them settled.
+def has_queued() -> ColumnElement[bool]:
+    """Tell of a bulk `Message` whether a delivery is queued, in hand or not.
 
-    Of an issue the last rows are asked for: where the first ones were, PostgreSQL keeps
-    what they used to be until it is vacuumed, and would walk through all of it. CASE
-    goes on only where it has to.
+    By indexes, and CASE goes on only where it has to.
     """
+    mark = select(ClaimMark.last_id).where(ClaimMark.message_id == Message.id)
+    above = Delivery.id > mark.correlate(Message).scalar_subquery()
+    fresh = _one_delivery(Delivery.id, above, _is(DeliveryState.QUEUED))
+    again = _one_delivery(Delivery.id, _again())
+    held = exists().where(Lease.message_id == Message.id, _holds_something())
+    return case(
+        (fresh.is_not(None), True),
+        (again.is_not(None), True),
+        else_=held.correlate(Message),
+    )
+
+
+def has_unsettled() -> ColumnElement[bool]:
+    """Tell of a bulk `Message` whether a delivery is not settled."""
+    which = Delivery.state.in_((DeliveryState.CLAIMED, DeliveryState.DEFERRED))
+    taken = _one_delivery(Delivery.state, unusual(), which)
+    return case((taken.is_not(None), True), else_=has_queued())
+
+
+def unusual() -> ColumnElement[bool]:
+    """Leave out what is queued or sent, so that an index holds what is left."""
+    return literal_column(f"delivery.{UNUSUAL}")
+
+
+def _is_through() -> ColumnElement[bool]:
+    """Tell whether a message has deliveries, all of them settled."""
     single = Message.lane == SINGLE
-    queued = _one_delivery(Delivery.id.desc(), _is(DeliveryState.QUEUED))
-    claimed = _one_delivery(Delivery.lease_until.desc(), _is(DeliveryState.CLAIMED))
-    deferred = _one_delivery(Delivery.next_attempt_at, _is(DeliveryState.DEFERRED))
-    unsettled = _one_delivery(Delivery.state, Delivery.state.in_(UNSETTLED))
-    anything = _one_delivery(Delivery.state.desc())
+    unsettled = _one_delivery(Delivery.id, Delivery.state.in_(UNSETTLED))
     return case(
         (and_(single, unsettled.is_not(None)), False),
-        (and_(~single, queued.is_not(None)), False),
-        (and_(~single, claimed.is_not(None)), False),
-        (and_(~single, deferred.is_not(None)), False),
-        else_=anything.is_not(None),
+        (and_(~single, has_unsettled()), False),
+        else_=_one_delivery(Delivery.id).is_not(None),
     )
 
 
 @functools.cache
 def _claiming(*, single: bool) -> Update:
     """Build the claim on PostgreSQL, once: making it takes longer than running it."""
-    chosen = _chosen(single=single).subquery("chosen")
+    chosen = _chosen("single" if single else "again").subquery("chosen")
     unwanted = chosen.c.unwanted.is_not(None)
     claimed = ~unwanted
     return (
@@ -481,14 +673,12 @@ def _claiming(*, single: bool) -> Update:
 
 def _claim_on_sqlite(
     connection: Connection, values: dict[str, Any], *, single: bool
-) -> list[list[Any]]:
+) -> Sequence[Sequence[Any]]:
     """Claim with few steps: each one has to wait for Python's lock.
 
     This is the only writer, so that nothing changes between the looking and the taking.
     """
-    rows: list[list[Any]] = json.loads(
-        connection.execute(_looking(single=single), values).scalar_one()
-    )
+    rows = _look(connection, "single" if single else "again", values)
     taken = json.dumps([row[0] for row in rows if row[7] is None])
     connection.execute(_taking(), {**values, "ids": taken})
     for reason in {row[7] for row in rows} - {None}:
@@ -499,9 +689,22 @@ def _claim_on_sqlite(
     return rows
 
 
+def _look(
+    connection: Connection, which: str, values: dict[str, Any]
+) -> Sequence[Sequence[Any]]:
+    """Return what could be claimed, as `_chosen` has it."""
+    found = connection.execute(_looking(which, connection.dialect.name), values)
+    if connection.dialect.name == "postgresql":
+        return found.all()
+    rows: list[list[Any]] = json.loads(found.scalar_one())
+    return rows
+
+
 @functools.cache
-def _looking(*, single: bool) -> Select[str]:
-    chosen = _chosen(single=single).subquery("chosen")
+def _looking(which: str, dialect: str) -> Select[*tuple[Any, ...]]:
+    chosen = _chosen(which).subquery("chosen")
+    if dialect == "postgresql":
+        return select(*chosen.c)
     return select(func.json_group_array(func.json_array(*chosen.c)))
 
 
@@ -538,8 +741,19 @@ def _listed_ids() -> Select[int]:
     return select(each.c.value)
 
 
-def _chosen(*, single: bool) -> Select[*tuple[Any, ...]]:
+def _leave_out(session: Session, rows: Sequence[Sequence[Any]], now: datetime) -> None:
+    """Write who is skipped of a range, and why."""
+    for reason in {row[7] for row in rows} - {None}:
+        ids = [row[0] for row in rows if row[7] == reason]
+        which = and_(Delivery.id.in_(ids), _is(DeliveryState.QUEUED))
+        session.execute(_skip(reason, now).where(which))
+    close_settled(session, {row[1] for row in rows if row[7] is not None})
+
+
+def _chosen(which: str) -> Select[*tuple[Any, ...]]:
     """Select the deliveries to claim, as `Claim` has them, and why one is unwanted.
+
+    `which` is "single", or of a message "fresh" or "again".
 
     Picked from the ledger alone first: joined with the readers before the limit,
     PostgreSQL could choose to walk through everyone.
@@ -556,9 +770,12 @@ def _chosen(*, single: bool) -> Select[*tuple[Any, ...]]:
         .where(_is(DeliveryState.QUEUED), Delivery.id > bindparam("after"))
         .order_by(Delivery.id)
         .limit(bindparam("most", type_=Integer()))
-        .with_for_update(skip_locked=True, of=Delivery)
     )
-    if single:
+    if which != "fresh":
+        query = query.with_for_update(skip_locked=True, of=Delivery)
+    if which == "again":
+        query = query.where(_again())
+    if which == "single":
         query = query.where(_single(), _in_open_message())
     else:
         message_id: BindParameter[int] = bindparam("of_message")
@@ -655,6 +872,38 @@ def _is(state: DeliveryState) -> ColumnElement[bool]:
     )
 
 
+def _again() -> ColumnElement[bool]:
+    """Tell whether a delivery is queued again."""
+    return and_(_is(DeliveryState.QUEUED), Delivery.next_attempt_at.is_not(None))
+
+
+def _in_range() -> ColumnElement[bool]:
+    """Tell whether a delivery of an issue is not yet dealt with, in hand or not."""
+    return and_(_is(DeliveryState.QUEUED), Delivery.next_attempt_at.is_(None))
+
+
+def _held_by(*whose: ColumnElement[bool]) -> ColumnElement[bool]:
+    """Tell whether a lease holds a delivery; or one of those leases."""
+    return exists().where(
+        Lease.message_id == Delivery.message_id,
+        Delivery.id.between(Lease.first_id, Lease.last_id),
+        *whose,
+    )
+
+
+def _holds_something() -> ColumnElement[bool]:
+    """Tell of a `Lease` whether a delivery is in hand by it."""
+    return (
+        exists()
+        .where(
+            Delivery.message_id == Lease.message_id,
+            Delivery.id.between(Lease.first_id, Lease.last_id),
+            _in_range(),
+        )
+        .correlate(Lease)
+    )
+
+
 def _own(worker: str) -> tuple[ColumnElement[bool], ...]:
     return (_is(DeliveryState.CLAIMED), Delivery.worker == worker)
 
@@ -719,47 +968,109 @@ def _count(session: Session, query: Select[int], limit: int) -> int:
 def _settle_on_sqlite(
     connection: Connection, worker: str, outcomes: Sequence[Outcome], now: datetime
 ) -> None:
-    """Write what was sent, which is most, in one step, and the rest row by row."""
-    sent = {o.delivery_id: o.reply for o in outcomes if _plainly_sent(o)}
-    if sent:
-        connection.execute(
-            _SETTLE_SENT, {"rows": json.dumps(sent), "by": worker, "moment": now}
-        )
-    if len(sent) < len(outcomes):
-        rest = [o for o in outcomes if not _plainly_sent(o)]
-        connection.execute(
-            _settle_one(),
-            [
-                {
-                    "key": outcome.delivery_id,
-                    "new_state": outcome.state,
-                    "new_reply": outcome.reply or None,
-                    "new_reason": outcome.reason or None,
-                    "next_at": outcome.next_attempt_at,
-                    "doubt": outcome.unknown,
-                    "tries": int(outcome.tried),
-                    "settled": None if outcome.state is DeliveryState.DEFERRED else now,
-                    "by": worker,
-                }
-                for outcome in rest
-            ],
-        )
+    """Write row by row what was not plainly sent."""
+    connection.execute(
+        _settle_one(),
+        [
+            {
+                "key": outcome.delivery_id,
+                "new_state": outcome.state,
+                "new_reply": outcome.reply or None,
+                "new_reason": outcome.reason or None,
+                "next_at": outcome.next_attempt_at,
+                "doubt": outcome.unknown,
+                "tries": int(outcome.tried),
+                "settled": None if outcome.state is DeliveryState.DEFERRED else now,
+                "by": worker,
+            }
+            for outcome in outcomes
+        ],
+    )
 
 
 def _plainly_sent(outcome: Outcome) -> bool:
     return outcome.state is DeliveryState.SENT and not outcome.unknown
 
 
-_SETTLE_SENT = text("""
+_ASK_MARK = (
+    select(ClaimMark.last_id)
+    .where(ClaimMark.message_id == bindparam("of_message"))
+    .with_for_update(skip_locked=True)
+)
+_HAS_MARK = select(literal(1)).where(ClaimMark.message_id == bindparam("of_message"))
+_MOVE_MARK = text(
+    "UPDATE claim_mark SET last_id = :last WHERE message_id = :of_message"
+)
+_LEASE = text("""
+    INSERT INTO lease (message_id, first_id, last_id, worker, lease_until)
+    VALUES (:of_message, :first, :last, :by, :until)
+""").bindparams(bindparam("until", type_=UTCDateTime()))
+
+# How many there are and how many of them above the mark, of all and of each state that
+# is not queued or sent; and who is queued or in hand below it. Where nothing has been
+# claimed each is looked at.
+_COUNT = text(f"""
+    WITH mine AS (
+        SELECT message.id, coalesce(claim_mark.last_id, 0) AS mark
+        FROM message LEFT JOIN claim_mark ON claim_mark.message_id = message.id
+        WHERE message.issue_id = :issue
+    )
+    SELECT mine.id, 'total',
+        (SELECT count(*) FROM delivery WHERE message_id = mine.id),
+        (SELECT count(*) FROM delivery WHERE message_id = mine.id AND id > mine.mark)
+    FROM mine WHERE mine.mark > 0
+    UNION ALL
+    SELECT mine.id, either.state,
+        (SELECT count(*) FROM delivery
+            WHERE message_id = mine.id AND delivery.state = either.state),
+        0
+    FROM mine CROSS JOIN (SELECT 'queued' AS state UNION SELECT 'sent') AS either
+    WHERE mine.mark = 0
+    UNION ALL
+    SELECT mine.id, delivery.state, count(*),
+        sum(CASE WHEN delivery.id > mine.mark THEN 1 ELSE 0 END)
+    FROM mine JOIN delivery ON delivery.message_id = mine.id
+    WHERE delivery.{UNUSUAL}
+    GROUP BY mine.id, delivery.state
+    UNION ALL
+    SELECT mine.id, 'queued', count(*), 0
+    FROM mine JOIN delivery ON delivery.message_id = mine.id
+    WHERE mine.mark > 0 AND {AGAIN.replace("state", "delivery.state")}
+    GROUP BY mine.id
+    UNION ALL
+    SELECT mine.id, 'claimed', count(*), 0
+    FROM mine JOIN lease ON lease.message_id = mine.id
+    JOIN delivery ON delivery.message_id = lease.message_id
+        AND delivery.id BETWEEN lease.first_id AND lease.last_id
+    WHERE delivery.state = 'queued' AND delivery.next_attempt_at IS NULL
+    GROUP BY mine.id
+""")  # noqa: S608 (made of constants)
+
+# A row that is queued without `next_attempt_at` is its claimer's: see above. A late yes
+# is written over `skipped` too, since it is true.
+_MAY_BE_SENT = """
+    CASE delivery.state
+        WHEN 'queued' THEN true
+        WHEN 'claimed' THEN delivery.worker = :by
+        WHEN 'skipped' THEN true
+        ELSE false END
+"""
+_SENT = """
     UPDATE delivery SET
-        state = 'sent', reply = each.value, reason = NULL, settled_at = :moment,
+        state = 'sent', reply = new.value, reason = NULL, settled_at = :moment,
         next_attempt_at = NULL, attempts = attempts + 1,
         worker = NULL, lease_until = NULL
-    FROM json_each(:rows) AS each
-    WHERE delivery.id = CAST(each.key AS INTEGER)
-    AND (delivery.state = 'claimed' AND delivery.worker = :by
-         OR delivery.state = 'queued')
-""").bindparams(bindparam("moment", type_=UTCDateTime()))
+"""
+_SETTLE_SENT = {
+    dialect: text(
+        f"{_SENT} FROM {source} AS new"
+        f" WHERE delivery.id = CAST(new.key AS {number}) AND {_MAY_BE_SENT}"
+    ).bindparams(bindparam("moment", type_=UTCDateTime()))
+    for dialect, source, number in (
+        ("sqlite", "json_each(:rows)", "INTEGER"),
+        ("postgresql", "json_each_text(CAST(:rows AS json))", "bigint"),
+    )
+}
 
 
 @functools.cache
@@ -767,11 +1078,16 @@ def _settle_one() -> Update:
     """Build what SQLite runs for each outcome that is not plainly sent."""
     columns = _TABLE.c
     new_state = bindparam("new_state", type_=columns.state.type)
-    own = and_(
-        columns.state == DeliveryState.CLAIMED, columns.worker == bindparam("by")
+    own = or_(
+        and_(columns.state == DeliveryState.CLAIMED, columns.worker == bindparam("by")),
+        and_(columns.state == DeliveryState.QUEUED, columns.next_attempt_at.is_(None)),
     )
     late_yes = and_(
-        columns.state == DeliveryState.QUEUED, new_state == DeliveryState.SENT
+        or_(
+            columns.state == DeliveryState.QUEUED,
+            columns.state == DeliveryState.SKIPPED,
+        ),
+        new_state == DeliveryState.SENT,
     )
     return (
         update(_TABLE)
@@ -790,7 +1106,7 @@ def _settle_one() -> Update:
     )
 
 
-# PostgreSQL takes all outcomes as arrays, in one statement. CASE keeps its planner from
+# PostgreSQL takes all others as arrays, in one statement. CASE keeps its planner from
 # looking for queued rows where it should look for these ids.
 _SETTLE_MANY = text("""
     UPDATE delivery SET
@@ -807,7 +1123,8 @@ _SETTLE_MANY = text("""
     WHERE delivery.id = new.id
     AND CASE delivery.state
         WHEN 'claimed' THEN delivery.worker = :by
-        WHEN 'queued' THEN new.state = 'sent'
+        WHEN 'queued' THEN new.state = 'sent' OR delivery.next_attempt_at IS NULL
+        WHEN 'skipped' THEN new.state = 'sent'
         ELSE false END
 """)
 

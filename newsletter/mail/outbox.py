@@ -23,7 +23,13 @@ from sqlalchemy.orm import Session
 
 from newsletter.mail import headers, mime
 from newsletter.mail.ledger import BULK, SINGLE
-from newsletter.models import Delivery, DeliveryState, Message, MessageState
+from newsletter.models import (
+    ClaimMark,
+    Delivery,
+    DeliveryState,
+    Message,
+    MessageState,
+)
 
 MANY = 1_000  # new readers after which PostgreSQL counts anew
 
@@ -85,7 +91,7 @@ def store_edition(
 
     `view_token` is in the address at which its mails say it can be read on the web.
     """
-    return _store(
+    message = _store(
         session,
         letter,
         lane=BULK,
@@ -95,6 +101,9 @@ def store_edition(
         edition=edition,
         view_token=view_token,
     )
+    session.add(ClaimMark(message_id=message.id))
+    session.flush()
+    return message
 
 
 def queue_readers(

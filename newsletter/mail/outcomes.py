@@ -7,6 +7,7 @@ from sqlalchemy import ColumnElement, Select, func, select
 from sqlalchemy.orm import Session
 
 from newsletter.errors import N_
+from newsletter.mail import ledger
 from newsletter.mail.replies import Verdict
 from newsletter.models import Delivery, DeliveryState, Message, Status
 
@@ -85,7 +86,7 @@ def reasons(
     count = func.count()
     rows = session.execute(
         select(Delivery.state, Delivery.reason, count, func.max(Delivery.reply))
-        .where(_of_issue(issue_id), Delivery.state.in_(states))
+        .where(_of_issue(issue_id), ledger.unusual(), Delivery.state.in_(states))
         .group_by(Delivery.state, Delivery.reason)
         .order_by(count.desc(), Delivery.state, Delivery.reason)
         .limit(MOST_REASONS)
@@ -104,7 +105,8 @@ def unreached(
     after: int = 0,
 ) -> Readers:
     """Return the deliveries in these states, by page."""
-    query = select(Delivery).where(_of_issue(issue_id), Delivery.state.in_(states))
+    in_states = (ledger.unusual(), Delivery.state.in_(states))
+    query = select(Delivery).where(_of_issue(issue_id), *in_states)
     return _page(session, query, after)
 
 

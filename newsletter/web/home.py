@@ -2,11 +2,12 @@
 
 from flask import Blueprint, Response, jsonify, redirect, url_for
 from flask.typing import ResponseReturnValue
-from sqlalchemy import exists, func, select
+from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from newsletter import newsletters
 from newsletter.db import db, utcnow
+from newsletter.mail import ledger
 from newsletter.models import Delivery, DeliveryState, Message, MessageState
 from newsletter.web import frame
 from newsletter.web.security import current_settings
@@ -69,12 +70,11 @@ def _queue_age_seconds() -> int:
         .order_by(Delivery.id)
         .limit(1)
     )
-    waiting = exists().where(
-        Delivery.message_id == Message.id, Delivery.state == DeliveryState.QUEUED
-    )
     bulk = db.session.scalar(
         select(func.min(Message.created_at)).where(
-            Message.state == MessageState.OPEN, Message.lane == BULK, waiting
+            Message.state == MessageState.OPEN,
+            Message.lane == BULK,
+            ledger.has_queued(),
         )
     )
     moments = [moment for moment in (single, bulk) if moment]

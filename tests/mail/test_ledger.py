@@ -75,6 +75,16 @@ def test_a_claim_brings_what_splicing_needs(
     assert claimed.leave_token == reader.leave_token
     assert claimed.preferences_token == reader.preferences_token
     assert (claimed.message_id, claimed.lane, claimed.attempts) == (message.id, 1, 0)
+
+
+def test_a_single_mail_is_claimed_in_its_row(
+    session: Session, newsletter: Newsletter
+) -> None:
+    letter = make_letter(Kind.CONFIRM)
+    outbox.queue_single(
+        session, letter, address="ny@exempel.example", occasion="x", now=NOW
+    )
+    assert claim(session)
     delivery = the_delivery(session)
     assert (delivery.state, delivery.worker) == (DeliveryState.CLAIMED, ME)
     assert delivery.lease_until == NOW + ledger.LEASE
@@ -324,6 +334,8 @@ def test_another_workers_claim_cannot_be_released_or_settled(
     session: Session, message: Message
 ) -> None:
     [claimed] = claim(session, message)
+    ledger.release(session, ME, [claimed.id])
+    assert claim(session, message)
     ledger.release(session, "worker-2", [claimed.id])
     bounced = Outcome(claimed.id, message.id, DeliveryState.BOUNCED)
     ledger.settle(session, "worker-2", [bounced], now=NOW)
@@ -453,6 +465,7 @@ def test_claims_of_two_workers_never_overlap(database: Database) -> None:
         for _ in range(20):
             make_subscription(session, newsletter)
         message = queue_issue(session, newsletter)
+        ledger.release(session, ME, [c.id for c in claim(session, message, limit=20)])
     if database.is_sqlite:
         pytest.skip("SQLite has one writer at a time")
     with database.transaction() as one, database.transaction() as two:
@@ -472,6 +485,7 @@ def test_a_limit_holds_also_where_postgresql_takes_the_ledger_for_empty(
     session.execute(delete(Delivery))
     session.execute(text("ANALYZE"))
     message = queue_issue(session, newsletter)
+    ledger.release(session, ME, [c.id for c in claim(session, message)])
     assert len(claim(session, message, limit=2)) == 2
     ledger.cancel(session, message.issue_id or 0, now=NOW)
     assert sorted(states(session)) == ["claimed"] * 2 + ["skipped"] * 3

@@ -164,7 +164,8 @@ class Connection(asyncio.Protocol):
         plain = sender.isascii() and recipient.isascii()
         if plain and self._is_frugal:
             # What a relay offers most often, at the price of a few characters.
-            envelope = _mail_from(sender) + b"RCPT TO:<%b>\r\n" % _path(recipient)
+            mail_from, path = _mail_from(sender), _path(recipient)
+            envelope = b"%b\r\nRCPT TO:<%b>\r\n" % (mail_from, path)
         else:
             size = sum(map(len, pieces))
             self._check(not plain, size)
@@ -174,22 +175,18 @@ class Connection(asyncio.Protocol):
     def _envelope(
         self, sender: str, recipient: str, utf8: bool, size: int, envelope_id: str
     ) -> bytes:
-        offered, to = self.extensions, ""
-        options = f" SIZE={size}" if "SIZE" in offered else ""
+        offered, to = self.extensions, b""
+        options = b" SIZE=%d" % size if "SIZE" in offered else b""
         if utf8:
-            options += " SMTPUTF8"
-            options += " BODY=8BITMIME" if "8BITMIME" in offered else ""
+            options += b" SMTPUTF8"
+            options += b" BODY=8BITMIME" if "8BITMIME" in offered else b""
+        path = _path(recipient)
         if "DSN" in offered:
-            options += " RET=HDRS"
-            options += f" ENVID={_xtext(envelope_id)}" if envelope_id else ""
-            to = " NOTIFY=FAILURE"
-            to += "" if utf8 else f" ORCPT=rfc822;{_xtext(recipient)}"
-        return b"MAIL FROM:<%b>%b\r\nRCPT TO:<%b>%b\r\n" % (
-            _path(sender),
-            options.encode(),
-            _path(recipient),
-            to.encode(),
-        )
+            options += b" RET=HDRS"
+            options += b" ENVID=%b" % _xtext(envelope_id) if envelope_id else b""
+            to = b" NOTIFY=FAILURE"
+            to += b"" if utf8 else b" ORCPT=rfc822;%b" % _xtext(recipient, path)
+        return b"%b%b\r\nRCPT TO:<%b>%b\r\n" % (_mail_from(sender), options, path, to)
 
     async def carry(self, carrier: Carrier) -> None:
         """Hand over what the carrier has, until `finish`, a 421 or the end.
@@ -517,11 +514,14 @@ def _path(address: str) -> bytes:
 
 @functools.lru_cache(maxsize=64)
 def _mail_from(sender: str) -> bytes:
-    return b"MAIL FROM:<%b>\r\n" % _path(sender)
+    return b"MAIL FROM:<%b>" % _path(sender)
 
 
-def _xtext(text: str) -> str:
-    return _NOT_XTEXT.sub(lambda found: f"+{ord(found[0]):02X}", text)
+def _xtext(text: str, encoded: bytes = b"") -> bytes:
+    """Escape what has to be; `encoded` is the text in bytes, where they are at hand."""
+    if _NOT_XTEXT.search(text) is None:
+        return encoded or text.encode()
+    return _NOT_XTEXT.sub(lambda found: f"+{ord(found[0]):02X}", text).encode()
 
 
 def _b64(text: str) -> str:

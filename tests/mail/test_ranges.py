@@ -163,6 +163,22 @@ def test_the_rest_of_an_expired_range_is_sent_again_and_marked(
     assert [row.state for row in rows(session)[:3]] == [SENT, CLAIMED, SENT]
 
 
+def test_what_a_dead_worker_had_given_back_before_is_not_marked(
+    session: Session, message: Message
+) -> None:
+    _unknown, given_back, put_off = claim(session, message)
+    ledger.release(session, "one", [given_back.id])
+    settle(session, "one", [put_off], DEFERRED)
+    assert ledger.requeue_due(session, now=LATER + timedelta(hours=1)) == 1
+    assert ledger.recover_expired(session, now=LATER) == 1
+    found = rows(session)[:3]
+    assert [(row.resent, row.attempts) for row in found] == [
+        (True, 1),
+        (False, 0),
+        (False, 1),
+    ]
+
+
 def test_what_a_graceful_stop_gives_back_is_not_marked(
     session: Session, message: Message
 ) -> None:
@@ -285,16 +301,20 @@ def test_what_was_in_hand_when_a_cancelled_issues_worker_died_is_unknown(
     assert [row.reason for row in rows(session)[:3]] == ["unknown"] * 3
 
 
-def test_two_issues_with_rows_between_each_others(
+def test_a_range_is_of_one_issue_whatever_lies_between(
     session: Session, newsletter: Newsletter
 ) -> None:
-    make_subscription(session, newsletter)
+    for _ in range(2):
+        make_subscription(session, newsletter)
     one, two = queue_issue(session, newsletter), queue_issue(session, newsletter)
-    for row, message in zip(rows(session), (two, one), strict=True):
+    for row, message in zip(rows(session), (one, two, one, two), strict=True):
         row.message_id = message.id
     session.flush()
-    assert len(claim(session, one)) == len(claim(session, two)) == 1
-    assert counts(session, one).claimed == counts(session, two).claimed == 1
+    assert len(claim(session, one)) == len(claim(session, two, "two", now=LATER)) == 2
+    assert counts(session, one).claimed == counts(session, two).claimed == 2
+    assert ledger.recover_expired(session, now=LATER) == 2
+    assert [row.resent for row in rows(session)] == [True, False, True, False]
+    assert counts(session, two).claimed == 2
 
 
 def test_a_mark_that_is_locked_is_passed_by(database: Database) -> None:

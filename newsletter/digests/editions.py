@@ -401,7 +401,7 @@ def has_under_way(
             delivery.state.in_(ledger.UNSETTLED),
             or_(
                 Message.state != MessageState.CANCELLED,
-                delivery.state == DeliveryState.CLAIMED,
+                ledger.in_hand(delivery),
             ),
         )
         .correlate_except(delivery, Message)

@@ -631,6 +631,22 @@ def has_unsettled() -> ColumnElement[bool]:
     return case((taken.is_not(None), True), else_=has_queued())
 
 
+def in_hand(delivery: type[Delivery]) -> ColumnElement[bool]:
+    """Tell of a `Delivery`, or another name for it, whether a worker has it."""
+    held = exists().where(
+        Lease.message_id == delivery.message_id,
+        delivery.id.between(Lease.first_id, Lease.last_id),
+    )
+    return or_(
+        delivery.state == DeliveryState.CLAIMED,
+        and_(
+            delivery.state == DeliveryState.QUEUED,
+            delivery.next_attempt_at.is_(None),
+            held.correlate(delivery),
+        ),
+    )
+
+
 def unusual() -> ColumnElement[bool]:
     """Leave out what is queued or sent, so that an index holds what is left."""
     return literal_column(f"delivery.{UNUSUAL}")

@@ -209,6 +209,18 @@ def test_a_lease_is_kept_as_long_as_it_holds_anything(
     assert leases(session) == []
 
 
+def test_a_message_is_not_closed_while_one_reader_is_in_hand(
+    session: Session, message: Message
+) -> None:
+    *most, last = claim(session, message, limit=READERS)
+    settle(session, "one", most)
+    session.refresh(message)
+    assert message.state is MessageState.OPEN
+    settle(session, "one", [last])
+    session.refresh(message)
+    assert message.state is MessageState.DONE
+
+
 def test_only_the_lease_of_what_is_in_hand_is_renewed(
     session: Session, message: Message
 ) -> None:

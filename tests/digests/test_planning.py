@@ -1,10 +1,10 @@
 """Digests by themselves: each reader gets each post once, whatever happens between."""
 
 import threading
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from newsletter import editors
 from newsletter.config import Settings
@@ -13,7 +13,10 @@ from newsletter.digests import drafts, planning, publish
 from newsletter.digests.telling import held_because
 from newsletter.errors import Conflict
 from newsletter.i18n import language
+from newsletter.mail import ledger
 from newsletter.models import (
+    Delivery,
+    DeliveryState,
     Issue,
     IssueState,
     Message,
@@ -591,6 +594,37 @@ def test_readers_of_a_cancelled_or_paused_issue(weeks: Weeks) -> None:
     weeks.run(MONDAY + 2 * WEEK + 2 * HOUR)
     assert weeks.got("a") == [["Ett"], ["Två"], ["Tre"]]
     assert weeks.got("b") == [["Ett", "Två"], ["Tre"]]
+
+
+def test_who_is_in_a_workers_hand_when_an_issue_is_cancelled_waits(
+    weeks: Weeks,
+) -> None:
+    """The relay may have it: until the worker says so, nothing else comes."""
+    weeks.reader("a")
+    weeks.post("Ett")
+    weeks.tick(MONDAY)
+    lease = timedelta(days=30)
+    with weeks.database.transaction() as session:
+        message_id = session.scalars(select(Delivery.message_id)).one()
+        [claim] = ledger.claim(
+            session,
+            worker="w",
+            limit=9,
+            now=MONDAY,
+            lease=lease,
+            message_id=message_id,
+        ).claims
+    with weeks.database.transaction() as session:
+        publish.cancel(session, session.scalars(select(Issue)).one(), now=MONDAY)
+    weeks.post("Två", MONDAY + DAY)
+    weeks.tick(MONDAY + WEEK)
+    with weeks.database.transaction() as session:
+        assert session.scalar(select(func.count()).select_from(Delivery)) == 1
+        sent = ledger.Outcome(claim.id, message_id, DeliveryState.SENT, "250 ok")
+        ledger.settle(session, "w", [sent], now=MONDAY + WEEK)
+    weeks.run(MONDAY + WEEK + MINUTE)
+    weeks.run(MONDAY + 2 * WEEK)
+    assert weeks.got("a") == [["Ett"], ["Två"]]
 
 
 def test_who_leaves_pauses_or_is_suppressed_gets_nothing_more(weeks: Weeks) -> None:

@@ -106,6 +106,8 @@ def compose(
     Raises InvalidInput if its opening alone is more than a mail holds, and ThemeError.
     """
     look = look or design.look_of(settings, newsletter)
+    if issue.kind is IssueKind.LETTER:
+        look = look.of_a_letter()
     whole = newsletter.at_most if whole is None else whole
     rhythm = rhythm or _rhythm(issue, words)
     frame = _Frame.of(settings, issue, newsletter, posts, words, look, whole, rhythm)

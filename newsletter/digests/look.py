@@ -6,7 +6,7 @@ so that no reader ever meets a pair of braces.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from newsletter import plaintext
 from newsletter.errors import N_, InvalidInput
@@ -111,6 +111,15 @@ class Look:
     def said(self, language: str, name: str) -> str:
         """Return what an editor wrote for `name` in a language, or nothing."""
         return self.words.get(language, {}).get(name, "")
+
+    def of_a_letter(self) -> "Look":
+        """Return the look of words without posts: all of them, and none about posts."""
+        kept = {
+            language: {"note": words["note"]}
+            for language, words in self.words.items()
+            if "note" in words
+        }
+        return replace(self, parts=("opening",), words=kept)
 
 
 def check_order(order: Sequence[str]) -> list[str]:

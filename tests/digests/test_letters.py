@@ -11,6 +11,7 @@ from newsletter import i18n
 from newsletter.config import Settings
 from newsletter.db import Database
 from newsletter.digests import compose, drafts, explain, letters, publish
+from newsletter.digests.look import Look
 from newsletter.errors import Conflict, InkorgError, InvalidInput
 from newsletter.models import (
     Delivery,
@@ -120,6 +121,21 @@ def test_a_letter_wears_the_frame_of_a_digest(
         settings, issue, newsletter, issue.posts, i18n.language("sv")
     )
     assert 'lang="sv">V' not in swedish.html
+
+
+@pytest.mark.parametrize("theme", ["calm", "headlines", "pictures"])
+def test_a_letter_is_whole_in_every_theme_whatever_digests_show(
+    settings: Settings, newsletter: Newsletter, session: Session, theme: str
+) -> None:
+    said = {"greeting": "Nytt på bloggen!", "closing": "Läs mer", "note": "Egen rad"}
+    look = Look(theme=theme, parts=("posts", "closing"), words={"sv": said})
+    words, issue = i18n.language("sv"), letter(session, newsletter)
+    made = compose.compose(settings, issue, newsletter, [], words, look=look)
+    for part in (made.html, made.text):
+        assert "Slakthusområdet" in part
+        assert "Egen rad" in part
+        assert "Nytt på bloggen" not in part
+        assert "Läs mer" not in part
 
 
 def test_a_letter_leaves_posts_and_cursors_alone(

@@ -112,7 +112,10 @@ def of_rhythm(
     posts = _new_posts(session, newsletter, after, limit=MOST_POSTS, rhythm=rhythm)
     if not posts:
         after = lowest
-        query = _published(newsletter.id).where(Post.position > after)
+        query = _published(newsletter.id).where(
+            Post.position > after,
+            Post.id.not_in(editions.hidden_from(newsletter, rhythm)),
+        )
         posts = list(session.scalars(query.limit(MOST_POSTS)))
     issue = Issue(
         newsletter_id=newsletter.id,

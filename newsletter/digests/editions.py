@@ -145,7 +145,6 @@ class Plan:
     again: set[int]  # ids of posts that an editor sends once more, to everyone
     checked: list[int]  # ids of posts that the ledger is asked about
     waits_for: list[int]  # messages under way: their readers wait
-    offered: list[str]  # rhythms
     only_postponed: bool = False
     groups: list[Group] = field(default_factory=list)
 
@@ -228,9 +227,8 @@ def plan(session: Session, issue: Issue, *, only_postponed: bool = False) -> Pla
     `only_postponed` looks at those who had to wait for an earlier issue.
     """
     newsletter = issue.newsletter
-    offered = choices.offered_rhythms(newsletter)
     own = shown(issue.posts)
-    late = [] if issue.picked else _late(session, issue, offered)
+    late = [] if issue.picked else _late(session, issue)
     posts = [entry.post for entry in (*own, *late)]
     rows = session.execute(
         select(PostTopic.post_id, PostTopic.topic_id)
@@ -255,7 +253,6 @@ def plan(session: Session, issue: Issue, *, only_postponed: bool = False) -> Pla
         again=again,
         checked=_out_of_turn(session, newsletter, by_turn),
         waits_for=under_way(session, newsletter, issue),
-        offered=offered,
         only_postponed=only_postponed,
     )
 
@@ -432,22 +429,12 @@ def spoken(stored: str, newsletter: Newsletter) -> str:
     return newsletter.language if newsletter.language in offered else i18n.SOURCE
 
 
-def _late(session: Session, issue: Issue, offered: Sequence[str]) -> list[IssuePost]:
+def _late(session: Session, issue: Issue) -> list[IssuePost]:
     """Return the posts before the issue's end that it leaves out and some may lack."""
     newsletter = issue.newsletter
-    lowest = session.scalar(_lowest(newsletter, issue.rhythm, offered))
+    lowest = session.scalar(_lowest(newsletter, issue.rhythm))
     if lowest is None or lowest >= issue.last_position:
         return []
-    left_out = (
-        select(IssuePost.post_id)
-        .join(Issue)
-        .where(
-            Issue.newsletter_id == newsletter.id,
-            Issue.rhythm.in_(("", issue.rhythm)),
-            Issue.state.in_(GONE_OUT),
-            IssuePost.hidden.is_(True),
-        )
-    )
     query = (
         select(Post)
         .where(
@@ -456,7 +443,7 @@ def _late(session: Session, issue: Issue, offered: Sequence[str]) -> list[IssueP
             Post.position > max(lowest, first_position(session, newsletter)),
             Post.position <= issue.last_position,
             Post.id.not_in([entry.post.id for entry in issue.posts]),
-            Post.id.not_in(left_out),
+            Post.id.not_in(hidden_from(newsletter, issue.rhythm)),
         )
         .order_by(Post.position.desc())
         .limit(REACH)
@@ -466,6 +453,20 @@ def _late(session: Session, issue: Issue, offered: Sequence[str]) -> list[IssueP
         IssuePost(post_id=post.id, post=post, place=place + n, hidden=False)
         for n, post in enumerate(session.scalars(query), 1)
     ]
+
+
+def hidden_from(newsletter: Newsletter, rhythm: str) -> Select[int]:
+    """Select the posts that an editor has kept from a rhythm's readers: ids."""
+    return (
+        select(IssuePost.post_id)
+        .join(Issue, Issue.id == IssuePost.issue_id)
+        .where(
+            Issue.newsletter_id == newsletter.id,
+            Issue.rhythm.in_(("", rhythm)),
+            Issue.state.in_(GONE_OUT),
+            IssuePost.hidden.is_(True),
+        )
+    )
 
 
 def first_position(session: Session, newsletter: Newsletter) -> int:
@@ -483,9 +484,7 @@ def first_position(session: Session, newsletter: Newsletter) -> int:
     return starting.recent_position(session, newsletter.id)
 
 
-def _lowest(
-    newsletter: Newsletter, rhythm: str, offered: Sequence[str]
-) -> Select[int | None]:
+def _lowest(newsletter: Newsletter, rhythm: str) -> Select[int | None]:
     return select(func.min(Subscription.cursor)).where(
         readers_of(newsletter, rhythm), Subscription.status == Status.ACTIVE
     )

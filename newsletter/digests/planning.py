@@ -246,6 +246,9 @@ def _nothing(
     """Write down that there was nothing for anyone."""
     if prepared is not None:
         publish.pass_over(session, prepared.plan)
+    else:
+        newest = newest_position(session, newsletter)
+        publish.pass_all_over(session, newsletter, moment.rhythm, newest)
     _advance(session, newsletter, moment)
     reason = why_empty(session, prepared)
     _store(session, newsletter, moment, OccurrenceState.EMPTY, reason=reason)

@@ -300,6 +300,27 @@ def pass_over(session: Session, plan: Plan) -> None:
         )
 
 
+def pass_all_over(
+    session: Session, newsletter: Newsletter, rhythm: str, position: int
+) -> None:
+    """Move the cursors of a rhythm's readers up to a position: nothing is theirs.
+
+    Not of those who have a digest under way, which may still come back.
+    """
+    busy = plans.under_way(session, newsletter, Issue())
+    session.execute(
+        update(Subscription)
+        .where(
+            plans.readers_of(newsletter, rhythm),
+            Subscription.status == Status.ACTIVE,
+            Subscription.cursor < position,
+            ~plans.has_under_way(Subscription.id, busy),
+        )
+        .values(cursor=position)
+        .execution_options(synchronize_session=False)
+    )
+
+
 def _begin_at(session: Session, newsletter: Newsletter, first: int) -> None:
     """Let everyone begin where the first issue did; a blog's whole past is not news."""
     if first:

@@ -680,3 +680,36 @@ def test_real_mail_leaves_by_itself(weeks: Weeks) -> None:
         weeks.tick(at + MINUTE)
     assert [mail.rcpt_to for mail in mails] == [["d@x.example"], ["w@x.example"]]
     assert all(b"/preferences/" in mail.data for mail in mails)
+
+
+def test_what_an_editor_hid_comes_to_nobody_later(weeks: Weeks) -> None:
+    weeks.change(mode=Mode.HELD)
+    for name in "ab":
+        weeks.reader(name)
+    kept = weeks.post("Dolt")
+    weeks.post("Visat")
+    weeks.run(MONDAY)
+    (issue,) = weeks.issues()
+    with weeks.database.transaction() as session:
+        drafts.edit(session, session.get_one(Issue, issue.id), hidden=[kept])
+    weeks.send(issue.id, MONDAY)
+    weeks.settle(MONDAY, BOUNCED, "b")
+    weeks.run(MONDAY + HOUR)
+    weeks.change(mode=Mode.AUTOMATIC)
+    weeks.run(MONDAY + WEEK)  # nothing new, but one lacks something
+    weeks.run(MONDAY + 2 * WEEK)
+    assert weeks.got("a") == weeks.got("b") == [["Visat"]]
+
+
+def test_who_can_be_sent_nothing_is_not_looked_at_for_ever(weeks: Weeks) -> None:
+    reader = weeks.reader("e", "each")
+    (homes,) = topics_of(weeks, "homes").values()
+    weeks.set(reader, all_topics=False)
+    tie(weeks, PostTopic(post_id=weeks.post("Hem"), topic_id=homes))
+    due = planning.Due(weeks.id, "each")
+    with weeks.database.reading() as session:
+        assert due in planning.due(session, now=START + MINUTE)
+    weeks.run(START + MINUTE)
+    with weeks.database.reading() as session:
+        assert due not in planning.due(session, now=START + 2 * MINUTE)
+    assert weeks.issues() == []

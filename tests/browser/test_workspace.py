@@ -11,8 +11,9 @@ from sqlalchemy.orm import Session
 
 from newsletter import editors
 from newsletter.db import EXTENSION, Database, utcnow
-from newsletter.digests import design
+from newsletter.digests import design, drafts, planning, publish
 from newsletter.digests.design import Draft
+from newsletter.errors import InkorgError
 from newsletter.models import (
     Delivery,
     DeliveryState,
@@ -21,6 +22,7 @@ from newsletter.models import (
     IssueState,
     Kind,
     Message,
+    Mode,
     Newsletter,
     Role,
     Status,
@@ -40,6 +42,9 @@ PAGES = (
     "/editor/new",
     "/editor/labbet/",
     "/editor/tomt/",
+    "/editor/labbet/calendar/",
+    "/editor/tomt/calendar/",
+    "/editor/labbet/issues/1/readers?who=nix@x.se",
     "/editor/labbet/subscribers/",
     "/editor/labbet/subscribers/1/",
     "/editor/labbet/subscribers/1/erase",
@@ -70,7 +75,7 @@ def database(live: Live) -> Database:
 def filled(database: Database) -> int:
     """One newsletter with something of everything, one with nothing."""
     with database.transaction() as session:
-        labbet = make_newsletter(session, "labbet")
+        labbet = make_newsletter(session, "labbet", mode=Mode.HELD)
         labbet.halted_at = NOW
         make_newsletter(session, "tomt", title="Ett tomt nyhetsbrev", postal_address="")
         for number in range(4):
@@ -183,13 +188,44 @@ def test_the_keyboard_reaches_everything_and_question_mark_lists_keys(
     axe(page)
     page.keyboard.press("Escape")
     expect(dialog).to_be_hidden()
-    page.keyboard.press("4")
+    page.keyboard.press("5")
     page.wait_for_url("**/labbet/subscribers/")
     page.keyboard.press("/")
     expect(page.get_by_label("En del av en adress")).to_be_focused()
     page.keyboard.type("3?pending")
     expect(dialog).to_be_hidden()
     assert page.url.endswith("/subscribers/")
+
+
+def test_an_issue_is_approved_on_a_phone_without_javascript(
+    live: Live, database: Database, filled: int, new_page: NewPage
+) -> None:
+    with database.transaction() as session:
+        labbet = session.get_one(Issue, filled).newsletter
+        session.get_one(Issue, filled).state = IssueState.SENT
+        session.get_one(Issue, filled).finished_at = NOW
+        labbet.last_number, labbet.halted_at = 1, None
+        made = drafts.draft(session, labbet, subject="Långa ord " * 9, now=NOW)
+        publish.hold(session, made, InkorgError(planning.N_LATE))
+    page = new_page(theme="dark", width=320)
+    log_in(live, database, page)
+    page.goto(live.url("/editor/labbet/calendar/"))
+    page.get_by_role("link", name="Läs det").click()
+    axe(page, without=("frame-tested",))
+    assert_fits(page, 320)
+    link = page.get_by_role("link", name="Kalender").first
+    url = page.url
+    page.goto(live.url(link.get_attribute("href") or ""))
+    change = page.get_by_role("link", name="Ändra …").first.get_attribute("href")
+    page.goto(live.url(change or ""))
+    axe(page)
+    assert_fits(page, 320)
+    cookies = page.context.cookies()
+    plain = new_page(theme="light", width=320, java_script_enabled=False)
+    plain.context.add_cookies(cookies)  # type: ignore[arg-type]
+    plain.goto(url)
+    plain.get_by_role("button", name="Godkänn och skicka till 1 läsare").click()
+    expect(plain.get_by_text("Skickas").first).to_be_visible()
 
 
 def test_keys_can_be_switched_off(
@@ -200,7 +236,7 @@ def test_keys_can_be_switched_off(
     page.keyboard.press("?")
     page.get_by_label("Tangenterna är på i den här webbläsaren").uncheck()
     page.get_by_role("button", name="Stäng").click()
-    page.keyboard.press("4")
+    page.keyboard.press("5")
     page.keyboard.press("?")
     expect(page.get_by_role("dialog")).to_be_hidden()
     assert page.url.endswith("/editor/labbet/")

@@ -43,7 +43,8 @@ TOKEN_PATHS = (
     *("/editor/login/passkey/", "/editor/account/passkeys/"),
     "/editor/account/verify/passkey/",
 )
-_TOKEN = re.compile(rf"^({'|'.join(map(re.escape, TOKEN_PATHS))})[^/]+")
+# An edition that is not in the archive stands under its newsletter's address.
+_TOKEN = re.compile(rf"^({'|'.join(map(re.escape, TOKEN_PATHS))}|/[^/]+/view/)[^/]+")
 
 
 class MaskTokens(logging.Filter):

@@ -449,6 +449,7 @@ def test_a_database_that_is_away_is_one_line(
     [
         ("/ping/abc-DEF_1", "/ping/…"),
         ("/websub/abc-DEF_1", "/websub/…"),
+        ("/labbet/view/abc/", "/labbet/view/…/"),
         ("/labbet/", "/labbet/"),
         ("/labbet/issues/12/", "/labbet/issues/12/"),
         ("/confirm/abc.def", "/confirm/…"),

@@ -27,6 +27,7 @@ from benchmarks import (
     latency,
     machine,
     million,
+    planning,
     report,
     send,
     signing,
@@ -36,7 +37,7 @@ from benchmarks.contenders import Bench
 from benchmarks.installation import Stock
 from benchmarks.report import GOAL_COLUMNS, Section
 
-PARTS = ("send", "latency", "million", "confirm", "dkim", "crash", "hosts")
+PARTS = ("send", "latency", "million", "planning", "confirm", "dkim", "crash", "hosts")
 RESULTS = tools.CACHE / "results.json"
 DOCUMENT = tools.ROOT / "docs" / "performance.md"
 PICTURES = tools.ROOT / "docs" / "pictures"
@@ -61,6 +62,7 @@ def work(bench: Bench, given: argparse.Namespace) -> dict[str, Callable[[], Sect
             rounds=rounds,
             all_on_postgresql=given.million_postgresql,
         ),
+        "planning": functools.partial(planning.measure, bench, rounds=rounds),
         "confirm": functools.partial(confirm.measure, bench),
         "dkim": functools.partial(signing.measure, bench, rounds=rounds),
         "crash": functools.partial(crash.measure, bench, seed=given.seed),

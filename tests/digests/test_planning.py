@@ -42,6 +42,7 @@ from tests.digests.weeks import (
     MINUTE,
     MONDAY,
     MONTHLY,
+    SENT,
     START,
     WEEK,
     WEEKLY,
@@ -713,3 +714,29 @@ def test_who_can_be_sent_nothing_is_not_looked_at_for_ever(weeks: Weeks) -> None
     with weeks.database.reading() as session:
         assert due not in planning.due(session, now=START + 2 * MINUTE)
     assert weeks.issues() == []
+
+
+def test_who_was_in_hand_when_an_issue_was_cancelled_gets_nothing_twice(
+    weeks: Weeks,
+) -> None:
+    """A worker has the one's mail on the wire while an editor cancels the issue."""
+    for name in "ab":
+        weeks.reader(name)
+    weeks.post("Ett")
+    weeks.tick(MONDAY)
+    with weeks.database.transaction() as session:
+        message_id = session.scalars(select(Message.id)).one()
+        claims = ledger.claim(
+            session, worker="w", limit=1, now=MONDAY, message_id=message_id
+        ).claims
+    assert [claim.address for claim in claims] == ["a@x.example"]
+    with weeks.database.transaction() as session:
+        publish.cancel(session, session.scalars(select(Issue)).one(), now=MONDAY)
+        again = drafts.draft(session, weeks.newsletter(session), now=MONDAY)
+        assert publish.send(session, weeks.settings, again, now=MONDAY + MINUTE) == 1
+    with weeks.database.transaction() as session:
+        outcome = ledger.Outcome(claims[0].id, message_id, SENT)
+        ledger.settle(session, "w", [outcome], now=MONDAY + MINUTE)
+    weeks.run(MONDAY + 2 * MINUTE)
+    weeks.run(MONDAY + 4 * MINUTE)
+    assert weeks.got("a") == weeks.got("b") == [["Ett"]]

@@ -399,11 +399,22 @@ def _when(
     if here.stopped:
         return _no(words, NOT_A_READER_NOW[Status.SUPPRESSED])
     for _entry, why in plan.judged(here.group):
+        if why is WhyNot.PASSED and _is_hidden(session, subscription, post):
+            return _no(
+                words, N_("They will not get it: an editor kept it out of the digest.")
+            )
         if why is not None:
             return _no(words, POST_IS_NOT_FOR_THEM[why])
     if issue := _waiting_issue(session, subscription, post):
         return replace(_not_yet(session, subscription, issue, words, now), posts=[post])
     return _next_digest(session, subscription, post, words, now)
+
+
+def _is_hidden(session: Session, subscription: Subscription, post: Post) -> bool:
+    newsletter = subscription.newsletter
+    rhythm = choices.effective_rhythm(newsletter, subscription.rhythm)
+    hidden = plans.hidden_from(newsletter, rhythm)
+    return session.scalar(hidden.where(IssuePost.post_id == post.id)) is not None
 
 
 def _waiting_issue(

@@ -257,6 +257,23 @@ def test_a_post_says_in_which_digest_it_comes(
     assert "was withdrawn" in told("w", START + 2 * HOUR)
 
 
+def test_a_post_that_an_editor_hid_says_so(
+    session: Session, newsletter: Newsletter, reader: Subscription, issue: Issue
+) -> None:
+    post = make_post(session, newsletter)
+    reader.cursor = 4
+
+    def told() -> str:
+        return explain.of_post(
+            session, reader, post, words=ENGLISH, now=NOW + DAY
+        ).sentence
+
+    assert "from before their first digest" in told()
+    session.add(IssuePost(issue_id=issue.id, post_id=post.id, place=1, hidden=True))
+    session.flush()
+    assert "an editor kept it out" in told()
+
+
 class Undo(Exception):
     """Ends an example without a trace."""
 

@@ -194,6 +194,23 @@ def test_an_issue_that_waits_is_approved(
         assert session.get_one(Issue, held).state is IssueState.SENDING
 
 
+def test_a_reader_and_an_issue_are_explained(
+    editor: FlaskClient, weeks: Weeks, held: int
+) -> None:
+    where = f"/editor/labbet/issues/{held}/readers?who="
+    waits = "Inte skickat än: utskicket väntar på en redaktör."
+    assert waits in editor.get(f"{where}Anna@x.example").text
+    weeks.send(held, utcnow())
+    assert "så snart det blir deras tur" in editor.get(f"{where}anna@x.example").text
+    nobody = "Ingen med den adressen prenumererar"
+    for strange in ("cissi@x.example", "x", "%25"):
+        assert nobody in editor.get(f"{where}{strange}").text
+    late = weeks.reader("dora")
+    page = editor.get(f"/editor/labbet/subscribers/{late}/").text
+    assert "De senaste inläggen" in page
+    assert re.search(r"Nya grannar.*?Det kommer med deras utskick", page, re.S)
+
+
 def test_an_issue_that_waits_is_skipped(
     editor: FlaskClient, weeks: Weeks, held: int
 ) -> None:

@@ -31,6 +31,7 @@ from newsletter.models import (
     Status,
     Subscriber,
     Subscription,
+    Suppression,
     Topic,
 )
 from newsletter.subscribers import choices, consent, suppression
@@ -344,8 +345,9 @@ def _people(session: Session, data: st.DataObject) -> list[Subscription]:
             chosen = data.draw(st.lists(st.sampled_from([t.id for t in topics])))
             choices.set_topics(session, reader, set(chosen))
         if data.draw(st.integers(0, 5)) == 0:
+            # The address alone, as when it was stopped elsewhere.
             hashed = reader.subscriber.address_hash
-            suppression.suppress(session, hashed, reason=suppression.BOUNCED, now=NOW)
+            session.add(Suppression(address_hash=hashed, reason=suppression.NEVER))
         people.append(reader)
     session.flush()
     return people

@@ -21,7 +21,7 @@ LAYERS = """
     mail newsletters mailbox pictures
     templating quiet
     rhythms
-    i18n links markup colours
+    i18n links markup colours images
     plaintext
     models migrate
     db
@@ -54,7 +54,7 @@ DOORWAYS = {
     "markdown_it": {"markup"},
     "mrml": {"templating"},
     "nh3": {"markup"},
-    "PIL": {"digests.logos", "pictures", "posts.portraits"},
+    "PIL": {"images"},
     "urllib3": {"posts.download"},
 }
 

@@ -1,34 +1,26 @@
 """Logos: what an editor uploads becomes a small picture that every mail program shows.
 
-Pillow reads a picture's contents, never its name; what is stored is written anew, as
-PNG or JPEG, so that nothing hides in it.
+It is written as PNG or JPEG, and kept: mail already sent goes on showing it.
 """
 
 import base64
 import hashlib
-import io
-import warnings
 from dataclasses import dataclass
 
-from PIL import Image, ImageOps, UnidentifiedImageError
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from newsletter import images
 from newsletter.digests.look import Picture
 from newsletter.errors import N_, InvalidInput, NotFound
 from newsletter.models import Logo, Newsletter
 
 UPLOAD_BYTES = 900_000  # two of them fit into a form
-MOST_PIXELS = 16_000_000
-LEAST_SIDE = 16
+LIMITS = images.Limits(UPLOAD_BYTES, 16_000_000, jpeg_pixels=16_000_000, side=16)
 SHOWN = (280, 72)  # at most, in CSS pixels
 STORED = (2 * SHOWN[0], 2 * SHOWN[1])  # for screens with two pixels for each
+QUALITY = 88
 MOST_LOGOS = 200  # of one newsletter; they are kept
-FORMATS = ("PNG", "JPEG", "GIF", "WEBP")
-_UNREADABLE = (
-    *(UnidentifiedImageError, Image.DecompressionBombError),
-    *(OSError, SyntaxError, ValueError, EOFError),
-)
 TYPES = {"png": "image/png", "jpg": "image/jpeg"}
 
 
@@ -56,13 +48,6 @@ class Prepared:
 
 def prepare(data: bytes, *, field: str = "logo") -> Prepared:
     """Read an uploaded picture. Raises InvalidInput, saying what would do."""
-    if len(data) > UPLOAD_BYTES:
-        raise InvalidInput(
-            N_(
-                "That picture is larger than 900 kB. Export it smaller, about 600 wide."
-            ),
-            field=field,
-        )
     if _is_svg(data):
         raise InvalidInput(
             N_(
@@ -70,17 +55,12 @@ def prepare(data: bytes, *, field: str = "logo") -> Prepared:
             ),
             field=field,
         )
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-                _check_size(image, field)
-                return _write(image)
-    except _UNREADABLE as error:
-        raise InvalidInput(
-            N_("That is no picture Inkorg can read. Choose a PNG, JPEG, GIF or WebP."),
-            field=field,
-        ) from error
+    with images.opened(data, LIMITS, field=field) as upload:
+        photo = upload.format == "JPEG"
+        made = upload.still().within(STORED, alpha=not photo)
+        drawn = made.jpeg(QUALITY) if photo else made.png()
+    kind = "jpg" if photo else "png"
+    return Prepared(kind, drawn.width, drawn.height, drawn.content)
 
 
 def store(session: Session, newsletter: Newsletter, made: Prepared) -> Logo:
@@ -132,36 +112,3 @@ def shown(url: str, width: int, height: int) -> Picture:
 def _is_svg(data: bytes) -> bool:
     head = data[:4096].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     return head.startswith((b"<svg", b"<?xml", b"<!doctype svg")) and b"<svg" in head
-
-
-def _check_size(image: Image.Image, field: str) -> None:
-    width, height = image.size
-    if width * height > MOST_PIXELS:
-        raise InvalidInput(
-            N_("That picture is %(width)s × %(height)s pixels. Make it smaller first."),
-            field=field,
-            width=width,
-            height=height,
-        )
-    if min(width, height) < LEAST_SIDE:
-        raise InvalidInput(
-            N_("That picture is %(width)s × %(height)s pixels: too small for a logo."),
-            field=field,
-            width=width,
-            height=height,
-        )
-
-
-def _write(image: Image.Image) -> Prepared:
-    """Write the first frame anew: turned as it says, no larger than is shown."""
-    photo = image.format == "JPEG"
-    made: Image.Image = ImageOps.exif_transpose(image)
-    made = made.convert("RGB" if photo else "RGBA")
-    made.thumbnail(STORED, Image.Resampling.LANCZOS)
-    target = io.BytesIO()
-    if photo:
-        made.save(target, "JPEG", quality=88, optimize=True)
-    else:
-        made.save(target, "PNG", optimize=True)
-    kind = "jpg" if photo else "png"
-    return Prepared(kind, made.width, made.height, target.getvalue())

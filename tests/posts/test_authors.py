@@ -1,9 +1,6 @@
 """Authors: spellings that are one person, portraits that are drawn anew."""
 
 import io
-import random
-import struct
-import zlib
 from collections.abc import Iterator
 
 import pytest
@@ -18,6 +15,7 @@ from newsletter.posts.download import Client
 from newsletter.posts.guard import Guard
 from tests.factories import make_newsletter, make_post
 from tests.feed_server import Answer, FeedServer
+from tests.test_images import bomb
 
 
 @pytest.fixture
@@ -77,44 +75,12 @@ def test_a_photo_stands_upright_and_tells_nothing_about_where_it_was_taken() -> 
     assert bottom[2] > 200
 
 
-def test_what_is_transparent_lies_on_white() -> None:
-    clear = io.BytesIO()
-    Image.new("RGBA", (100, 100), (255, 0, 0, 0)).save(clear, "PNG")
-    pixel = opened(portraits.draw(clear.getvalue())).getpixel((50, 50))
-    assert isinstance(pixel, tuple)
-    assert min(pixel) > 250
-
-
-def bomb(width: int, height: int) -> bytes:
-    """A PNG that says it is large and is small on the wire."""
-
-    def chunk(name: bytes, data: bytes) -> bytes:
-        checked = name + data
-        return (
-            struct.pack(">I", len(data))
-            + checked
-            + struct.pack(">I", zlib.crc32(checked))
-        )
-
-    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    body = zlib.compress(bytes(3 * 1000 * 1000))
-    parts = chunk(b"IHDR", head), chunk(b"IDAT", body), chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
-
-
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        (b"", "not a picture"),
-        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not a picture"),
-        (b"%PDF-1.4", "not a picture"),
-        (picture("TIFF"), "not a picture"),
-        (picture("BMP"), "not a picture"),
-        (picture("JPEG")[:400], "damaged"),
-        (picture("PNG")[:200], "damaged"),
-        (bomb(60_000, 60_000), "too many pixels"),
-        (bomb(2**31 - 1, 2**31 - 1), "too many pixels"),
-        (picture("PNG", (1000, 39)), "too small"),
+        (b"", "no picture"),
+        (bomb(4_100, 4_000), "4100 × 4000 pixels"),
+        (picture("PNG", (1000, 39)), "at least 40"),
         (bytes(portraits.MAX_BYTES + 1), "8 MB"),
     ],
 )
@@ -122,20 +88,6 @@ def test_what_is_no_fit_picture_is_refused_in_words(data: bytes, says: str) -> N
     with pytest.raises(InvalidInput, match=says) as caught:
         portraits.draw(data)
     assert caught.value.field == "portrait"
-
-
-def test_damage_anywhere_is_a_picture_or_a_refusal() -> None:
-    dice = random.Random(1)
-    for kind in portraits.FORMATS:
-        whole = picture(kind, (60, 60), "P" if kind == "GIF" else "RGB")
-        for _ in range(60):
-            spoilt = bytearray(whole)
-            for _ in range(dice.randrange(1, 5)):
-                spoilt[dice.randrange(len(spoilt))] = dice.randrange(256)
-            try:
-                assert opened(portraits.draw(bytes(spoilt))).size == (240, 240)
-            except InvalidInput:
-                continue
 
 
 @pytest.fixture

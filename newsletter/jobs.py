@@ -130,12 +130,16 @@ def plan_digests(database: Database, settings: Settings, now: datetime) -> int:
         with database.transaction() as session:
             planning.follow(session, now=now)
     with database.reading() as session:
-        due = planning.due(session, now=now)
         late = publish.postponed(session)
-        beats = planning.needs_beat(session, now=now)
-    made = sum(_plan_one(database, settings, what, now) for what in due)
-    for issue_id in late:
+    for issue_id in late:  # before the next one is planned for them too
         _top_up(database, settings, issue_id, now)
+    with database.reading() as session:
+        due = planning.due(session, now=now)
+        beats = planning.needs_beat(session, now=now)
+        under_way = publish.sending(session, {what.newsletter_id for what in due})
+    for issue_id in under_way:
+        _move_cursors(database, issue_id)
+    made = sum(_plan_one(database, settings, what, now) for what in due)
     if beats:
         with database.transaction() as session:
             planning.beat(session, now=now)
@@ -173,9 +177,29 @@ def _top_up(
         log.exception("top-up failed issue=%d", issue_id)
 
 
-def _finish_issues(database: Database, _settings: Settings, now: datetime) -> list[int]:
+def finish_issues(database: Database, now: datetime) -> list[int]:
+    """Close the issues whose readers are all settled; return their ids."""
+    with database.reading() as session:
+        settled = publish.settled(session)
+    for issue_id in settled:
+        _move_cursors(database, issue_id)
+    if not settled:
+        return []
     with database.transaction() as session:
-        return [issue.id for issue in publish.finish_settled(session, now=now)]
+        closed = publish.finish_settled(session, now=now, moved=settled)
+        return [issue.id for issue in closed]
+
+
+def _finish_issues(database: Database, _settings: Settings, now: datetime) -> list[int]:
+    return finish_issues(database, now)
+
+
+def _move_cursors(database: Database, issue_id: int) -> None:
+    """Write down whom an issue has reached, in short transactions."""
+    after: int | None = 0
+    while after is not None:
+        with database.transaction() as session:
+            after = publish.move_some_cursors(session, issue_id, after=after)
 
 
 def _fetch_feeds(database: Database, settings: Settings, now: datetime) -> int:

@@ -11,9 +11,10 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from newsletter import jobs
 from newsletter.cli.common import Installation
 from newsletter.db import utcnow
-from newsletter.digests import drafts, publish
+from newsletter.digests import drafts
 from newsletter.digests.status import status
 from newsletter.mail.sender import Sender
 from newsletter.models import Worker
@@ -108,8 +109,8 @@ def _look(place: Installation, issue_id: int) -> tuple[Figures, bool]:
         figures = status(session, issue, relay_count=places, now=now)
         alive = worker_is_alive(session, now)
     if figures["state"] == "sending" and not figures["queued"] + figures["deferred"]:
-        with place.database.transaction() as session:
-            publish.finish_settled(session, now=now)
+        jobs.finish_issues(place.database, now)
+        with place.database.reading() as session:
             figures = status(session, drafts.find(session, issue_id), now=now)
     return figures, alive
 

@@ -11,13 +11,14 @@ untouched or wholly queued.
 """
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from sqlalchemy import (
     ColumnElement,
     CursorResult,
+    Select,
     and_,
     delete,
     exists,
@@ -55,6 +56,8 @@ from newsletter.posts import positions
 from newsletter.subscribers import consent
 
 __all__ = ["audience_count"]
+
+CURSORS_AT_ONCE = 2_000  # readers whose rows one transaction holds
 
 
 def check(session: Session, issue: Issue) -> None:
@@ -527,26 +530,74 @@ def cancel(session: Session, issue: Issue, *, now: datetime) -> None:
     ledger.cancel(session, issue.id, now=now)
 
 
-def finish_settled(session: Session, *, now: datetime) -> list[Issue]:
+def finish_settled(
+    session: Session, *, now: datetime, moved: Collection[int] = ()
+) -> list[Issue]:
     """Close the issues whose readers are all settled; return them. Safe to repeat.
 
-    The readers they reached have then been sent the posts up to `last_position`.
+    The readers they reached have then been sent the posts up to `last_position`; for
+    issues in `moved` that has been written already (`move_some_cursors`).
     """
-    query = select(Issue).where(
-        Issue.state.in_((IssueState.SENDING, IssueState.CANCELLED)),
-        Issue.started_at.is_not(None),
-        Issue.finished_at.is_(None),
-        ~_has_unsettled(),
-    )
     closed = []
-    for issue in session.scalars(query).all():
+    for issue in session.scalars(_settled()).all():
         state = issue.state
         if state is IssueState.SENDING:
             state = IssueState.SENT
         if _changed(session, issue, (issue.state,), state=state, finished_at=now):
-            _move_cursors(session, issue)
+            if issue.id not in moved:
+                _move_cursors(session, issue)
             closed.append(issue)
     return closed
+
+
+def settled(session: Session) -> list[int]:
+    """Return the issues that `finish_settled` would close: ids."""
+    return [issue.id for issue in session.scalars(_settled())]
+
+
+def sending(session: Session, newsletter_ids: Collection[int]) -> list[int]:
+    """Return the issues of newsletters that are not finished: ids."""
+    query = select(Issue.id).where(
+        Issue.newsletter_id.in_(newsletter_ids),
+        Issue.started_at.is_not(None),
+        Issue.finished_at.is_(None),
+    )
+    return list(session.scalars(query.order_by(Issue.id)))
+
+
+def move_some_cursors(
+    session: Session, issue_id: int, *, after: int = 0, limit: int = CURSORS_AT_ONCE
+) -> int | None:
+    """Move the cursors of some readers that an issue has reached.
+
+    Returns the subscription after which to go on, or None when all have been seen: a
+    million in one transaction would let everyone who wants to leave wait for it.
+    """
+    issue = session.get_one(Issue, issue_id)
+    some = (
+        select(Subscription.id)
+        .where(
+            Subscription.newsletter_id == issue.newsletter_id,
+            Subscription.id > after,
+            _lacking(issue),
+        )
+        .order_by(Subscription.id)
+        .limit(limit)
+    )
+    ids = session.scalars(some).all()
+    messages = select(Message.id).where(Message.issue_id == issue_id)
+    reached = exists().where(
+        Delivery.subscription_id == Subscription.id,
+        Delivery.message_id.in_(messages),
+        Delivery.state.in_(REACHED),
+    )
+    session.execute(
+        update(Subscription)
+        .where(Subscription.id.in_(ids), _lacking(issue), reached)
+        .values(cursor=issue.last_position)
+        .execution_options(synchronize_session=False)
+    )
+    return ids[-1] if len(ids) == limit else None
 
 
 def sample_letter(
@@ -690,18 +741,32 @@ def _move_cursors(session: Session, issue: Issue) -> None:
         .join(Message, Message.id == Delivery.message_id)
         .where(Message.issue_id == issue.id, Delivery.state.in_(REACHED))
     )
-    lacking = Subscription.cursor < issue.last_position
-    if issue.picked:
-        lacking = and_(lacking, Subscription.cursor >= issue.after_position)
     session.execute(
         update(Subscription)
         .where(
             Subscription.newsletter_id == issue.newsletter_id,
-            lacking,
+            _lacking(issue),
             Subscription.id.in_(reached),
         )
         .values(cursor=issue.last_position)
         .execution_options(synchronize_session=False)
+    )
+
+
+def _lacking(issue: Issue) -> ColumnElement[bool]:
+    """Tell whose cursors an issue moves."""
+    lacking = Subscription.cursor < issue.last_position
+    if issue.picked:
+        lacking = and_(lacking, Subscription.cursor >= issue.after_position)
+    return lacking
+
+
+def _settled() -> Select[Issue]:
+    return select(Issue).where(
+        Issue.state.in_((IssueState.SENDING, IssueState.CANCELLED)),
+        Issue.started_at.is_not(None),
+        Issue.finished_at.is_(None),
+        ~_has_unsettled(),
     )
 
 

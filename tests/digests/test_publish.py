@@ -249,12 +249,29 @@ def test_the_cursors_of_those_it_reached_move(
 
     publish.finish_settled(session, now=LATER)
 
+    assert cursors(session) == {"a@x.example": 2, "b@x.example": 2, "c@x.example": 0}
+
+
+def cursors(session: Session) -> dict[str, int]:
     query = select(Subscriber.email, Subscription.cursor).join(Subscription)
-    assert {tuple(row) for row in session.execute(query)} == {
-        ("a@x.example", 2),
-        ("b@x.example", 2),
-        ("c@x.example", 0),
-    }
+    return {row.email: row.cursor for row in session.execute(query)}
+
+
+def test_cursors_move_some_at_a_time_before_the_issue_is_closed(
+    session: Session, settings: Settings, issue: Issue
+) -> None:
+    publish.send(session, settings, issue, now=NOW)
+    settle(session)
+    settle(session, DeliveryState.BOUNCED, "a@x.example")
+    assert publish.settled(session) == [issue.id]
+    looked, after = 0, publish.move_some_cursors(session, issue.id, limit=1)
+    while after is not None:
+        looked += 1
+        after = publish.move_some_cursors(session, issue.id, after=after, limit=1)
+    assert looked == 3
+    assert cursors(session) == {"a@x.example": 0, "b@x.example": 2, "c@x.example": 2}
+    assert publish.finish_settled(session, now=LATER, moved=[issue.id]) == [issue]
+    assert publish.settled(session) == []
 
 
 def test_after_a_cancel_the_next_issue_goes_to_those_it_did_not_reach(

@@ -126,6 +126,8 @@ class Person:
     paused_until: datetime | None = None
     asked_at: datetime | None = None  # the latest request
     left_at: datetime | None = None
+    # The issue that went out while another digest was under way to them.
+    waits_for: int | None = None
     got: Counter[int] = field(default_factory=Counter)
     # Posts that at some time were not theirs. Whether one of those comes when they
     # choose differently, or the post changes its topics, is not promised either way.

@@ -5,7 +5,7 @@ More examples than the suite runs: WEEKS_EXAMPLES=1000.
 
 import os
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import cycle
 from typing import Any
@@ -32,7 +32,7 @@ from tests.digests.world import Article, Mail, World
 
 EXAMPLES = int(os.environ.get("WEEKS_EXAMPLES", "0")) or 25
 STEPS = 30
-MOST_ARTICLES = 25  # a first issue of more holds the recent ones only
+MOST_ARTICLES = 20  # a first issue of more holds the recent ones only
 ZONE = ZoneInfo("Europe/Stockholm")
 GRACE = timedelta(hours=6)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -59,7 +59,9 @@ topics = st.sets(st.sampled_from(TOPICS), max_size=2).map(lambda s: tuple(sorted
 languages = st.sampled_from(["sv", "en"])
 written = st.sampled_from(["sv", "en", ""])
 FATES = st.lists(
-    st.sampled_from(["sent"] * 6 + ["deferred", "bounced", "crash", "late yes"]),
+    st.sampled_from(
+        ["sent"] * 6 + ["deferred", "deferred long", "bounced", "crash", "late yes"]
+    ),
     min_size=1,
     max_size=4,
 )
@@ -118,14 +120,21 @@ class Weeks(RuleBasedStateMachine):
     @rule(
         posts=st.lists(st.tuples(topics, written), min_size=1, max_size=3),
         ago=st.sampled_from([0, 0, 0, 5, 72, 480]),
+        then=st.sampled_from(["", "", "by hand", "tick"]),
     )
-    def post(self, posts: list[tuple[tuple[str, ...], str]], ago: int) -> None:
+    def post(
+        self, posts: list[tuple[tuple[str, ...], str]], ago: int, then: str = ""
+    ) -> None:
         self.pass_minutes()
         for about, language in posts[: MOST_ARTICLES - len(self.world.articles)]:
             number = len(self.world.articles) + 1
             date = self.now - ago * HOUR
             self.world.articles.append(Article(number, date, about, language))
         self.fetch()
+        if then == "by hand":
+            self.send_by_hand()
+        elif then:
+            self.tick()
 
     @precondition(lambda self: self.world.articles)
     @rule(data=st.data(), what=st.sampled_from(["words", "guid", "topics", "gone"]))
@@ -343,13 +352,17 @@ class Weeks(RuleBasedStateMachine):
     @precondition(lambda self: self.mode != "hand" and self.until)
     @rule(
         data=st.data(),
-        what=st.sampled_from(["skip", "unskip", "move", "now"]),
+        what=st.sampled_from(["skip", "skip", "unskip", "move", "now"]),
         hours=st.integers(1, 200),
+        wait=st.booleans(),
     )
-    def change_calendar(self, data: st.DataObject, what: str, hours: int) -> None:
+    def change_calendar(
+        self, data: st.DataObject, what: str, hours: int, *, wait: bool
+    ) -> None:
+        """Skip, move or send what is to come; perhaps wait and see what comes of it."""
         self.pass_minutes()
         rhythm = data.draw(st.sampled_from(sorted(self.until)))
-        moments = self.timetable.moments(rhythm, max(self.until[rhythm], self.now))
+        moments = self.coming(rhythm)
         if not moments:
             return
         due = data.draw(st.sampled_from(moments[:2])).due
@@ -367,6 +380,10 @@ class Weeks(RuleBasedStateMachine):
             self.look_at_issues()
             [mailed] = {mail.issue_id for mail in self.look_at_mails(rhythm)}
             assert self.issues[mailed].rhythm == rhythm
+        if wait:
+            self.post([((), "")], 0)
+            until = max(due, to) - self.now + HOUR
+            self.work(min(until // HOUR, 400), 0, ["sent"])
 
     def send(self, issue_id: int) -> None:
         """Send an issue now: everyone it is for gets what they lack, nobody else."""
@@ -448,10 +465,22 @@ class Weeks(RuleBasedStateMachine):
             issue = self.issues[issue_id]
             if not issue.gone_out:
                 issue.gone_out, issue.held = True, False
-                issue.waited_for_by = {
-                    person.name for person in self.who("active") if person.name in busy
-                }
+                for person in self.who("active"):
+                    if issue.rhythm in ("", self.rhythm_of(person)):
+                        waits = person.name in busy
+                        person.waits_for = issue_id if waits else None
         return mails
+
+    def owed(self) -> set[str]:
+        """Return who waited for an earlier digest and is free to get the later one."""
+        waiting = [
+            (p, self.issues[p.waits_for]) for p in self.who("active") if p.waits_for
+        ]
+        return {
+            person.name
+            for person, issue in waiting
+            if person.name in self.wanting(issue.rhythm, issue.reach, issue.made)
+        }
 
     def check(self, mail: Mail, due: Sequence[str]) -> None:
         person, issue = self.people[mail.name], self.issues[mail.issue_id]
@@ -460,7 +489,7 @@ class Weeks(RuleBasedStateMachine):
         assert issue.rhythm in ("", self.rhythm_of(person)), "out of rhythm"
         event("topped up" if issue.gone_out else issue.rhythm or "by hand")
         if issue.gone_out:
-            assert person.name in issue.waited_for_by, "out of turn"
+            assert person.waits_for == mail.issue_id, "out of turn"
         else:
             assert issue.rhythm in due, "at the wrong time"
         held = {number for number, _ in mail.posts}
@@ -525,8 +554,8 @@ class Weeks(RuleBasedStateMachine):
 
     def settled(self, number: int, fate: str) -> Outcome:
         flight = self.flights[number]
-        if fate == "deferred":
-            flight.deferred = self.now + 5 * HOUR
+        if fate.startswith("deferred"):
+            flight.deferred = self.now + (70 if "long" in fate else 5) * HOUR
             return Outcome(
                 number,
                 flight.mail.message_id,
@@ -558,7 +587,7 @@ class Weeks(RuleBasedStateMachine):
             coming = [
                 moment.at
                 for rhythm in self.rhythms
-                for moment in self.timetable.moments(rhythm, self.now)[:1]
+                for moment in self.coming(rhythm)[:1]
             ]
             ahead = [at for at in coming if self.now < at <= until]
             if not ahead:
@@ -585,6 +614,7 @@ class Weeks(RuleBasedStateMachine):
             person.status, person.paused_until = "active", None
         due, late = self.fall_due()
         must = {rhythm: self.wanting(rhythm) for rhythm in due | late}
+        owed, busy = self.owed(), self.busy
         jobs = ["resume-pauses"] if resumed else []
         jobs += ["delete-unconfirmed"] if self.who("pending") else []
         tick = self.world.tick_from_two_hosts if twice else self.world.tick
@@ -594,6 +624,10 @@ class Weeks(RuleBasedStateMachine):
         for rhythm, names in must.items():
             held = rhythm in made and made[rhythm].held
             assert names <= self.busy or held, "someone was forgotten"
+        assert owed <= self.busy, "who waited was forgotten"
+        for person in self.people.values():
+            if person.name not in busy:
+                person.waits_for = None
         for rhythm, issue in made.items():
             assert rhythm in due | late, "out of rhythm"
             event("held" if issue.held else "went by itself")
@@ -658,6 +692,11 @@ class Weeks(RuleBasedStateMachine):
         gone = [m for m in self.timetable.moments(rhythm, since) if m.at <= self.now]
         return gone[-1] if gone else None
 
+    def coming(self, rhythm: str) -> list[Moment]:
+        """Return the occurrences that lie ahead."""
+        since = self.until.get(rhythm, self.now)
+        return [m for m in self.timetable.moments(rhythm, since) if m.at > self.now]
+
     def teardown(self) -> None:
         if hasattr(self, "now"):
             self.come_to_rest()
@@ -666,17 +705,20 @@ class Weeks(RuleBasedStateMachine):
 
     def come_to_rest(self) -> None:
         """Let two months pass in which everything works."""
-        for _ in range(12):
+        for _ in range(15):
             self.rest()
             ahead = [
                 moment.at
                 for person in self.who("active")
                 if self.will_be_enough(person)
-                for moment in self.timetable.moments(self.rhythm_of(person), self.now)[
-                    :1
-                ]
+                for moment in self.coming(self.rhythm_of(person))[:1]
             ]
             ahead += [p.paused_until for p in self.who("paused") if p.paused_until]
+            ahead += [
+                self.now + DAY  # which may be a quiet day
+                for person in self.who("active")
+                if self.rhythm_of(person) == "each" and self.will_be_enough(person)
+            ]
             if not ahead:
                 break
             self.now = min(ahead)
@@ -694,7 +736,9 @@ class Weeks(RuleBasedStateMachine):
         """Let the clock, the editors and the sender do what there is to do."""
         self.tick()
         if self.mode == "hand":  # what somebody lacks comes with the next news
-            self.post([((), "")], 0)
+            number = len(self.world.articles) + 1
+            self.world.articles.append(Article(number, self.now, (), ""))
+            self.fetch()
             self.send_by_hand()
         for issue_id in self.held:
             self.send(issue_id)
@@ -702,7 +746,7 @@ class Weeks(RuleBasedStateMachine):
                 self.world.skip_issue(issue_id)
                 self.issues[issue_id].held = False
         while self.flights:
-            self.now += 5 * HOUR
+            self.now += 24 * HOUR
             self.deliver(fates=["sent"])
             self.tick()
 
@@ -730,8 +774,6 @@ class Known:
     made: datetime
     held: bool = False
     gone_out: bool = False
-    # Those who had another digest under way when it went out: they get it later.
-    waited_for_by: set[str] = field(default_factory=set)
 
 
 @dataclass

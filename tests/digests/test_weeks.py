@@ -30,7 +30,7 @@ from newsletter.models import DeliveryState
 from tests.digests.promise import DAYS, Moment, Paper, Person, Timetable
 from tests.digests.world import Article, Mail, World
 
-EXAMPLES = int(os.environ.get("WEEKS_EXAMPLES", "0")) or 25
+EXAMPLES = int(os.environ.get("WEEKS_EXAMPLES", "0")) or 10
 STEPS = 30
 MOST_ARTICLES = 20  # a first issue of more holds the recent ones only
 ZONE = ZoneInfo("Europe/Stockholm")

@@ -30,6 +30,11 @@ EMPTY = ";".join(
 )
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Run two more tests at a time than there are cores: many of them wait."""
+    return (os.cpu_count() or 1) + 2
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--database",

@@ -327,6 +327,11 @@ def test_every_command_shows_an_example(run: Run, command: str) -> None:
     assert run("issue", command, "--nonsense").exit_code == 2
 
 
+def heed_ctrl_c() -> None:
+    """Undo what a shell does for what it starts in the background."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.slow
 def test_ctrl_c_stops_looking_and_not_the_issue(
     newsletter: Newsletter,
@@ -351,6 +356,7 @@ def test_ctrl_c_stops_looking_and_not_the_issue(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=heed_ctrl_c,
     ) as waiting:
         assert waiting.stdout
         assert waiting.stdout.readline() == "Issue 1 goes to 3 readers.\n"

@@ -30,9 +30,13 @@ EMPTY = ";".join(
 )
 
 
-def pytest_xdist_auto_num_workers() -> int:
-    """Run two more tests at a time than there are cores: many of them wait."""
-    return (os.cpu_count() or 1) + 2
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Run two more tests at a time than there are cores: many of them wait.
+
+    Not on PostgreSQL, whose server keeps the cores busy.
+    """
+    cores = os.cpu_count() or 1
+    return cores if config.getoption("--database") == "postgresql" else cores + 2
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -37,7 +37,7 @@ def test_it_is_heard_within_two_seconds(
         if way == "slow":
             server.script("dot", stall=0.7)
         with running(database, through(settings, server, connections=4)):
-            server.wait_for(8 if way == "slow" else 150)
+            server.wait_for(8 if way == "slow" else 150, seconds=60)
             stop_all(database, issues)
             time.sleep(HEARD_SECONDS)
             before = server.count

@@ -16,9 +16,9 @@ from newsletter import migrate
 from newsletter.cli.common import Installation, example, with_installation
 from newsletter.db import utcnow
 from newsletter.errors import N_, Conflict, InkorgError, InvalidInput, NotFound
+from newsletter.mail import ledger
 from newsletter.models import (
     Delivery,
-    DeliveryState,
     Editor,
     Issue,
     IssueState,
@@ -36,7 +36,6 @@ SQLITE_MAGIC = b"SQLite format 3\0"
 N_RESTORED = N_(
     "A backup was restored. Nobody knows what went out after it was made: look first."
 )
-UNSETTLED = (DeliveryState.QUEUED, DeliveryState.CLAIMED, DeliveryState.DEFERRED)
 
 
 @click.command(epilog=example("backup /var/backups/inkorg-2026-11-22.backup"))
@@ -115,7 +114,7 @@ def _silence(session: Session) -> tuple[int, int, int]:
     scheduled = _move_issues(session, IssueState.SCHEDULED, IssueState.HELD)
     sending = _move_issues(session, IssueState.SENDING, IssueState.PAUSED)
     waiting = exists().where(
-        Delivery.message_id == Message.id, Delivery.state.in_(UNSETTLED)
+        Delivery.message_id == Message.id, Delivery.state.in_(ledger.UNSETTLED)
     )
     open_ones = (Message.state == MessageState.OPEN, waiting)
     single = select(Message.id).where(*open_ones, Message.lane == 0)

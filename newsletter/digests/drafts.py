@@ -36,7 +36,7 @@ OPENING_CHARACTERS = 10_000
 TITLE_CHARACTERS = 300
 EXCERPT_CHARACTERS = 2_000
 EDITABLE = (IssueState.DRAFT, IssueState.SCHEDULED, IssueState.HELD)
-GONE_OUT = (IssueState.SENDING, IssueState.PAUSED, IssueState.SENT)
+GONE_OUT = starting.GONE_OUT
 
 
 class NothingNew(Conflict):

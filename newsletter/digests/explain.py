@@ -18,6 +18,7 @@ from newsletter.digests import editions as plans
 from newsletter.digests.editions import Plan, Standing, WhyNot
 from newsletter.errors import N_
 from newsletter.i18n import Language
+from newsletter.mail import ledger
 from newsletter.models import (
     Delivery,
     DeliveryState,
@@ -36,10 +37,7 @@ from newsletter.models import (
 )
 from newsletter.subscribers import choices, histories
 
-GOES = (
-    *(DeliveryState.QUEUED, DeliveryState.CLAIMED, DeliveryState.DEFERRED),
-    *(DeliveryState.SENT, DeliveryState.COMPLAINED),
-)
+GOES = (*ledger.UNSETTLED, *plans.REACHED)
 SKIPPED = {
     "left": N_("Not sent: they left before it was their turn, on %(day)s."),
     "erased": N_("Not sent: they had themselves erased before it was their turn."),

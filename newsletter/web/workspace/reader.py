@@ -15,7 +15,6 @@ from newsletter.errors import N_, Conflict
 from newsletter.models import (
     DeliveryState,
     Issue,
-    IssueState,
     Newsletter,
     Post,
     Role,
@@ -23,7 +22,14 @@ from newsletter.models import (
     Subscription,
 )
 from newsletter.posts import editing
-from newsletter.subscribers import choices, directory, histories, rights, suppression
+from newsletter.subscribers import (
+    choices,
+    directory,
+    histories,
+    rights,
+    starting,
+    suppression,
+)
 from newsletter.web import rendering
 from newsletter.web.security import current_settings
 from newsletter.web.workspace.access import needs, render, say, this_editor, writing
@@ -33,7 +39,6 @@ bp = Blueprint("reader", __name__)
 
 ISSUES = 20
 POSTS = 5
-GONE_OUT = (IssueState.SENDING, IssueState.PAUSED, IssueState.SENT)
 REASONS = {
     suppression.LEFT: N_("They asked us, by phone or mail"),
     suppression.NEVER: N_("They never want mail from us again"),
@@ -65,7 +70,7 @@ def show(newsletter: Newsletter, subscription_id: int) -> str:
     found = _subscription(newsletter, subscription_id)
     issues = session.scalars(
         select(Issue)
-        .where(Issue.newsletter_id == newsletter.id, Issue.state.in_(GONE_OUT))
+        .where(Issue.newsletter_id == newsletter.id, Issue.state.in_(starting.GONE_OUT))
         .order_by(Issue.number.desc())
         .limit(ISSUES)
     )

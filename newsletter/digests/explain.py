@@ -106,6 +106,7 @@ POST_IS_NOT_OUT = {
 }
 
 
+N_ELSEWHERE = N_("They do not subscribe to that newsletter.")
 N_TOO_FEW = N_("Not yet: there are too few posts for a digest of theirs.")
 
 
@@ -130,8 +131,7 @@ def of_issue(
 ) -> Explanation:
     """Say why a reader got an issue, will get it, or will not."""
     if issue.newsletter_id != subscription.newsletter_id:
-        text = N_("They do not subscribe to that newsletter.")
-        return Explanation(words.gettext(text), gets=False)
+        return _no(words, N_ELSEWHERE)
     if delivery := _delivery(session, subscription, Message.issue_id == issue.id):
         posts = _posts_of(session, delivery)
         return _delivered(subscription, delivery, issue, posts, words)
@@ -158,8 +158,7 @@ def of_post(
 ) -> Explanation:
     """Say when a reader got a post, in which digest they will, or why they will not."""
     if post.newsletter_id != subscription.newsletter_id:
-        text = N_("They do not subscribe to that newsletter.")
-        return Explanation(words.gettext(text), gets=False)
+        return _no(words, N_ELSEWHERE)
     holds_it = Message.id.in_(
         select(MessagePost.message_id).where(MessagePost.post_id == post.id)
     )

@@ -61,7 +61,10 @@ def log_in(uniquifier: str, how: str) -> bool:
 
     Refused, with False, where a second factor is on: a link is not one.
     """
-    editor = db.session.scalar(select(Editor).where(Editor.fs_uniquifier == uniquifier))
+    # As it stands in the database now: a password that was chosen a moment ago, in a
+    # session of its own, has made the one that this session may know out of date.
+    found = select(Editor).where(Editor.fs_uniquifier == uniquifier)
+    editor = db.session.scalar(found.execution_options(populate_existing=True))
     if editor is None or not editor.active or has_second_factor(editor):
         return False
     return bool(login_user(editor, remember=False, authn_via=[how]))

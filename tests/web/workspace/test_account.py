@@ -140,6 +140,7 @@ def test_a_link_takes_a_password_along(app: Flask, database: Database) -> None:
     assert "mellan 12 och 200" in answer.text
     assert own(database).password is None
     assert client.post(path, data={**data, "password": PASSWORD}).status_code == 302
+    assert is_in(client)
     other = app.test_client()
     data = {"email": EMAIL, "password": PASSWORD}
     data["csrf_token"] = csrf_token(other, "/editor/login")

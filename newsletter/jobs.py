@@ -23,7 +23,7 @@ from newsletter.digests import drafts, planning, publish, telling
 from newsletter.digests.planning import GRACE as GRACE
 from newsletter.errors import N_, InkorgError
 from newsletter.mail import destinations, keyring
-from newsletter.models import Issue, IssueState, Job, UsedLink
+from newsletter.models import Issue, Job, UsedLink
 from newsletter.posts import editing, fetching, websub
 from newsletter.subscribers import gate, preferences, signup
 
@@ -84,13 +84,13 @@ def start_scheduled(database: Database, settings: Settings, now: datetime) -> in
         except InkorgError as reason:
             log.warning("issue held id=%d reason=%s", issue_id, reason)
             with database.transaction() as session:
-                if issue := _still_scheduled(session, issue_id):
+                if issue := _still_due(session, issue_id, now):
                     _hold(session, settings, issue, reason, now)
     return len(due)
 
 
 def _start(session: Session, settings: Settings, issue_id: int, now: datetime) -> None:
-    issue = _still_scheduled(session, issue_id)
+    issue = _still_due(session, issue_id, now)
     if issue is None or issue.scheduled_at is None:
         return
     if now - issue.scheduled_at > GRACE:
@@ -113,10 +113,13 @@ def _hold(
     telling.tell(session, settings, issue, readers, occasion, now=now)
 
 
-def _still_scheduled(session: Session, issue_id: int) -> Issue | None:
-    return session.scalar(
-        select(Issue).where(Issue.id == issue_id, Issue.state == IssueState.SCHEDULED)
-    )
+def _still_due(session: Session, issue_id: int, now: datetime) -> Issue | None:
+    """Return an issue, locked, unless it was taken back or put off meanwhile."""
+    issue = session.get(Issue, issue_id)
+    if issue is None:
+        return None
+    publish.hold_still(session, issue)
+    return issue if publish.is_due(issue, now) else None
 
 
 def plan_digests(database: Database, settings: Settings, now: datetime) -> int:
@@ -250,7 +253,7 @@ def _in_batches(database: Database, work: Callable[..., int], now: datetime) -> 
 
 TASKS = (
     Task("finish-issues", timedelta(seconds=2), _finish_issues),
-    Task("start-scheduled", timedelta(seconds=5), start_scheduled),
+    Task("start-scheduled", timedelta(seconds=2), start_scheduled),
     Task("resume-pauses", timedelta(minutes=1), _resume_pauses),
     Task("publish-waiting", timedelta(seconds=15), _publish_waiting),
     Task("plan-digests", timedelta(seconds=10), plan_digests),

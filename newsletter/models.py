@@ -217,6 +217,7 @@ class Newsletter(Base):
     public_archive: Mapped[bool] = mapped_column(default=True)
     hold_unknown: Mapped[bool] = mapped_column(default=False)  # else sent again
     posts_on_page: Mapped[int] = mapped_column(default=10)
+    undo_seconds: Mapped[int] = mapped_column(default=30)  # after "Send"; 0: none
     # Whether a category that a feed has for the first time becomes a topic.
     new_topics: Mapped[bool] = mapped_column(default=True)
     last_position: Mapped[int] = mapped_column(default=0)  # of its newest post
@@ -692,6 +693,8 @@ class Issue(Base):
     total: Mapped[int] = mapped_column(default=0)
     listed: Mapped[bool] = mapped_column(default=True)  # in the public archive
     scheduled_at: Mapped[datetime | None]
+    # An editor has sent it; it is scheduled only so that they can undo that till then.
+    undoable: Mapped[bool] = mapped_column(default=False)
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
     created_by: Mapped[int | None] = mapped_column(

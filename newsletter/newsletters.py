@@ -21,6 +21,7 @@ MAX_POSTS_ON_PAGE = 50
 MAX_AT_LEAST = 50
 MAX_AT_MOST = 100
 MAX_WAIT_DAYS = 365
+MAX_UNDO_SECONDS = 120
 MAX_LINK_CHARACTERS = 2000
 SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
@@ -317,6 +318,7 @@ CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "record_network": _check_flag,
     "public_archive": _check_flag,
     "hold_unknown": _check_flag,
+    "undo_seconds": _number(0, MAX_UNDO_SECONDS),
     "new_topics": _check_flag,
     "posts_on_page": _check_posts_on_page,
     "created_at": _keep,

@@ -20,7 +20,7 @@ LAYERS = """
     subscribers posts editors
     mail newsletters mailbox pictures
     templating quiet
-    rhythms
+    rhythms moments
     i18n links markup colours images
     plaintext
     models migrate

@@ -9,7 +9,7 @@ import click
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from newsletter import i18n, newsletters
+from newsletter import i18n, moments, newsletters
 from newsletter.cli import following
 from newsletter.cli.common import (
     Installation,
@@ -191,13 +191,31 @@ def test(place: Installation, issue_id: int, address: str, language: str) -> Non
 @issue.command(epilog=example("issue send 12 --wait"))
 @issue_id
 @click.option("--wait", is_flag=True, help="Follow it until everyone is settled.")
+@click.option(
+    "--after",
+    metavar="SECONDS",
+    type=click.IntRange(1, 3600),
+    help="Leave so much later; until then `issue undo` takes it back.",
+)
+@click.option(
+    "--at",
+    metavar="TIME",
+    help="Such as 2026-11-30T08:00, in the newsletter's time zone.",
+)
 @with_installation
-def send(place: Installation, issue_id: int, wait: bool) -> None:
+def send(
+    place: Installation, issue_id: int, wait: bool, after: int | None, at: str | None
+) -> None:
     """Send an issue to everyone who is to get it. Twice sends it once.
 
     With --wait the exit status is 0 when the issue is sent. Where no worker runs, this
-    command does the sending itself.
+    command does the sending itself. With --after or --at a worker sends it then.
     """
+    if after or at:
+        if wait or (after and at):
+            raise click.UsageError("--wait, --after and --at exclude each other.")
+        _send_later(place, issue_id, after, at)
+        return
     with place.database.transaction() as session:
         found = drafts.find(session, issue_id)
         if not (wait and found.state in (IssueState.SENDING, IssueState.SENT)):
@@ -209,6 +227,47 @@ def send(place: Installation, issue_id: int, wait: bool) -> None:
             click.echo(f"Follow it: python -m newsletter issue status {issue_id}")
     if wait:
         sys.exit(following.follow(place, issue_id))
+
+
+def _send_later(
+    place: Installation, issue_id: int, after: int | None, at: str | None
+) -> None:
+    now = utcnow()
+    with place.database.transaction() as session:
+        found = drafts.find(session, issue_id)
+        zone = found.newsletter.timezone
+        publish.check_look(place.settings, found)
+        if after:
+            expected = publish.readers(session, found, now=now)
+            publish.send_soon(
+                session,
+                place.settings,
+                found,
+                seconds=after,
+                expected=expected,
+                now=now,
+            )
+            click.echo(f"Leaves in {after} s, to {counted(expected, 'reader')}.")
+        else:
+            moment = moments.read(at or "", zone, field="at")
+            publish.schedule(session, found, moment, now=now)
+            click.echo(f"Leaves at {moments.write(moment, zone)} ({zone}).")
+        click.echo(f"Take it back: python -m newsletter issue undo {issue_id}")
+        _mention_workers(session)
+
+
+@issue.command(epilog=example("issue undo 12"))
+@issue_id
+@with_installation
+def undo(place: Installation, issue_id: int) -> None:
+    """Take back an issue that has not left yet: it is a draft again."""
+    with place.database.transaction() as session:
+        found = drafts.find(session, issue_id)
+        if drafts.is_leaving(found):
+            publish.undo(session, found)
+        else:
+            publish.unschedule(session, found)
+    click.echo("Taken back. Nobody has got anything.")
 
 
 @issue.command(epilog=example("issue status 12 --json"))

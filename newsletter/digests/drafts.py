@@ -228,7 +228,16 @@ def carried_meanwhile(session: Session, issue: Issue) -> list[tuple[Post, int]]:
 def lock(session: Session, issue: Issue) -> None:
     """Wait for whoever is changing this issue, and see its state as it is now."""
     session.flush()
-    session.refresh(issue, attribute_names=["state"], with_for_update=True)
+    session.refresh(
+        issue,
+        attribute_names=["state", "scheduled_at", "undoable"],
+        with_for_update=True,
+    )
+
+
+def is_leaving(issue: Issue) -> bool:
+    """Tell whether an editor has sent it and can still undo that."""
+    return issue.undoable and issue.state is IssueState.SCHEDULED
 
 
 def _within(text: str, limit: int, field: str) -> str:
@@ -365,6 +374,10 @@ def _hold_still(session: Session, issue: Issue) -> None:
     if issue.state not in EDITABLE:
         raise Conflict(
             N_("This issue has been sent and can no longer be changed. Make a new one.")
+        )
+    if is_leaving(issue):
+        raise Conflict(
+            N_("This issue leaves in a moment. Undo the sending first, then change it.")
         )
 
 

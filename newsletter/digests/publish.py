@@ -5,6 +5,9 @@
     held <──┴────────┘            │ └──> cancelled
                                   └────> sent
 
+What an editor sends is scheduled a moment ahead (`send_soon`), so that it can be
+undone: until then there is no edition, no line in the ledger, no number to take back.
+
 Every arrow is one UPDATE with the old state in its WHERE: whoever comes second finds
 nothing to change. The ledger is written in the same transaction, so an issue is either
 untouched or wholly queued.
@@ -13,7 +16,7 @@ untouched or wholly queued.
 import secrets
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import (
     ColumnElement,
@@ -149,8 +152,7 @@ def send(
     if something is missing.
     """
     # One at a time for each newsletter: who gets an issue depends on the others.
-    positions.lock(session, issue.newsletter_id)
-    drafts.lock(session, issue)
+    hold_still(session, issue)
     if issue.state not in drafts.EDITABLE:
         raise Conflict(N_ALREADY)
     check(session, issue)
@@ -161,7 +163,7 @@ def send(
         prepared = prepare(session, issue)
     plan, found = prepared.plan, prepared.found
     if not prepared.readers:
-        raise _nobody(session, plan)
+        raise _nobody_gets(session, issue, plan)
     first = plans.first_position(session, issue.newsletter)
     _begin(session, issue, now)
     occurrences.issue_went(session, issue)
@@ -174,6 +176,69 @@ def send(
     return issue.total
 
 
+def send_soon(
+    session: Session,
+    settings: Settings,
+    issue: Issue,
+    *,
+    seconds: int,
+    expected: int,
+    now: datetime,
+) -> None:
+    """Let the clock send an issue in some seconds, and `undo` work until then.
+
+    With 0 it is sent at once. `expected` is how many get it now. Raises as `send`.
+    """
+    if not seconds:
+        send(session, settings, issue, now=now)
+        return
+    check(session, issue)
+    if not expected:
+        raise _nobody_gets(session, issue)
+    _move(
+        session,
+        issue,
+        drafts.EDITABLE,
+        IssueState.SCHEDULED,
+        N_ALREADY,
+        scheduled_at=now + timedelta(seconds=seconds),
+        undoable=True,
+        total=expected,
+    )
+
+
+def undo(session: Session, issue: Issue) -> None:
+    """Take back what `send_soon` did: a draft again, or held for the same reason.
+
+    Raises Conflict once it has begun.
+    """
+    drafts.lock(session, issue)
+    if issue.state is IssueState.SCHEDULED and not issue.undoable:
+        raise Conflict(N_TIMED)
+    _move(
+        session,
+        issue,
+        (IssueState.SCHEDULED,),
+        IssueState.HELD if issue.held_reason else IssueState.DRAFT,
+        N_LEFT,
+        scheduled_at=None,
+        undoable=False,
+        total=0,
+    )
+
+
+def hold_still(session: Session, issue: Issue) -> None:
+    """Wait for whoever is sending or changing an issue, in the order of `send`."""
+    positions.lock(session, issue.newsletter_id)
+    drafts.lock(session, issue)
+
+
+def is_due(issue: Issue, now: datetime) -> bool:
+    """Tell whether an issue is scheduled for now or earlier."""
+    at = issue.scheduled_at
+    return issue.state is IssueState.SCHEDULED and at is not None and at <= now
+
+
 def _begin(session: Session, issue: Issue, now: datetime) -> None:
     _move(
         session,
@@ -183,6 +248,7 @@ def _begin(session: Session, issue: Issue, now: datetime) -> None:
         N_ALREADY,
         started_at=now,
         number=_next_number(session, issue.newsletter),
+        undoable=False,
         held_reason="",
         held_values={},
         listed=issue.listed and archive.is_for_all(issue),
@@ -195,11 +261,7 @@ def _send_letter(
     """Send words without posts: no cursor moves, and nobody waits for anything."""
     found = letters.plan(session, issue, now=now)
     if not any(edition.readers for edition in found):
-        raise Conflict(
-            N_("No reader is among those the letter is for. Choose others.")
-            if issue.segment
-            else N_NOBODY
-        )
+        raise _nobody_gets(session, issue)
     _begin(session, issue, now)
     issue.total = 0
     for edition in found:
@@ -452,6 +514,7 @@ def schedule(session: Session, issue: Issue, at: datetime, *, now: datetime) -> 
         IssueState.SCHEDULED,
         N_GONE,
         scheduled_at=at,
+        undoable=False,
         held_reason="",
         held_values={},
     )
@@ -466,6 +529,7 @@ def unschedule(session: Session, issue: Issue) -> None:
         IssueState.DRAFT,
         N_GONE,
         scheduled_at=None,
+        undoable=False,
         held_reason="",
         held_values={},
     )
@@ -479,6 +543,7 @@ def hold(session: Session, issue: Issue, why: InkorgError) -> None:
         (IssueState.SCHEDULED, IssueState.DRAFT),
         IssueState.HELD,
         N_GONE,
+        undoable=False,
         **reason_of(why),
     )
 
@@ -641,6 +706,8 @@ def send_test(
 
 N_ALREADY = N_("This issue is already being sent, or has been.")
 N_GONE = N_("This issue has left the drafts; it can no longer be scheduled.")
+N_LEFT = N_("It has left already. Pause it, or cancel it for those who are left.")
+N_TIMED = N_("This issue is scheduled. Cancel the schedule instead.")
 N_NOT_SENDING = N_("This issue is not being sent just now.")
 N_NOT_PAUSED = N_("This issue is not paused.")
 N_NOBODY = N_("Nobody subscribes to the newsletter, so nobody would get this issue.")
@@ -710,6 +777,15 @@ def is_busy(session: Session, plan: Plan, found: Sequence[Edition]) -> bool:
         plans.has_under_way(Subscription.id, plan.waits_for),
     )
     return session.scalar(waits.limit(1)) is not None
+
+
+def _nobody_gets(session: Session, issue: Issue, plan: Plan | None = None) -> Conflict:
+    """Say why no reader gets an issue, as an error to raise."""
+    if issue.kind is not IssueKind.LETTER:
+        return _nobody(session, plan or plans.plan(session, issue))
+    if not issue.segment:
+        return Conflict(N_NOBODY)
+    return Conflict(N_("No reader is among those the letter is for. Choose others."))
 
 
 def _nobody(session: Session, plan: Plan) -> Conflict:

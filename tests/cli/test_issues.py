@@ -217,6 +217,22 @@ def test_sending_twice_sends_once(
     assert len(smtp.received) == 3
 
 
+def test_what_is_sent_later_can_be_taken_back(
+    run: Run, newsletter: Newsletter, database: Database
+) -> None:
+    issue_id = drafted(run)
+    for words, said in (
+        (("--after", 60), "Leaves in 60 s, to 3 readers."),
+        (("--at", "2190-07-01T08:00"), "2190-07-01T08:00 (Europe/Stockholm)."),
+    ):
+        result = run("issue", "send", issue_id, *words)
+        assert said in result.stdout
+        assert figures(run, issue_id)["state"] == "scheduled"
+        assert run("issue", "undo", issue_id).exit_code == 0
+        assert figures(run, issue_id)["state"] == "draft"
+    assert run("issue", "send", issue_id, "--after", 9, "--wait").exit_code == 2
+
+
 def test_wait_follows_a_worker_that_is_alive(
     run: Run, newsletter: Newsletter, database: Database, smtp: SmtpServer
 ) -> None:

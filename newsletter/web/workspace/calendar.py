@@ -9,7 +9,7 @@ from flask import Blueprint, redirect, request, url_for
 from sqlalchemy.orm import Session
 from werkzeug.wrappers import Response as AnyResponse
 
-from newsletter import rhythms
+from newsletter import moments, rhythms
 from newsletter.db import db, utcnow
 from newsletter.digests import calendar
 from newsletter.digests.calendar import State, Upcoming
@@ -17,7 +17,6 @@ from newsletter.errors import N_, InkorgError, InvalidInput
 from newsletter.models import Mode, Newsletter, Role
 from newsletter.web import rendering
 from newsletter.web.security import current_settings, status_of
-from newsletter.web.workspace import moments
 from newsletter.web.workspace.access import needs, render, say, writing
 from newsletter.web.workspace.sending import Changed, refuse_other_number
 

@@ -114,6 +114,8 @@ def create(newsletter: Newsletter) -> Response:
 def show(newsletter: Newsletter, issue_id: int) -> str | Response:
     """Compose an issue, follow it, or see what became of it."""
     issue = issue_form.issue_of(db.session(), newsletter, issue_id)
+    if drafts.is_leaving(issue):
+        return sending.leaving_page(newsletter, issue)
     if issue.state in EDITABLE and issue.kind is IssueKind.LETTER:
         return redirect(
             url_for("letters.show", slug=newsletter.slug, letter_id=issue_id)

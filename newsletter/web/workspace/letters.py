@@ -46,7 +46,7 @@ def show(newsletter: Newsletter, letter_id: int) -> str | AnyResponse:
     """Write a letter; one that has left is followed as an issue."""
     session = db.session()
     issue = letters.find(session, newsletter, letter_id)
-    if issue.state not in drafts.EDITABLE:
+    if issue.state not in drafts.EDITABLE or drafts.is_leaving(issue):
         return _follow(newsletter, letter_id)
     known = segments.known(session, newsletter)
     return _page(newsletter, issue, letter_form.stored(issue, known))

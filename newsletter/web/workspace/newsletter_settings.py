@@ -22,6 +22,7 @@ LINES = (
     *("about", "postal_address", "phone", "contact_email", "website", "privacy"),
     *("accent", "language", "timezone"),
 )
+NUMBERS = ("posts_on_page", "undo_seconds")
 SWITCHES = ("record_network", "public_archive", "hold_unknown")
 COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 SOCIAL_ROWS = 4
@@ -70,10 +71,11 @@ def _typed() -> dict[str, Any]:
         )
         if name.strip() or url.strip()
     ]
-    number = form.get("posts_on_page", "10")
-    if not number.isdecimal() or len(number) > 4:
-        raise InvalidInput(N_("Write a number."), field="posts_on_page")
-    values["posts_on_page"] = int(number)
+    for name in NUMBERS:
+        number = form.get(name, "")
+        if not number.isdecimal() or len(number) > 4:
+            raise InvalidInput(N_("Write a number."), field=name)
+        values[name] = int(number)
     return values
 
 
@@ -91,7 +93,7 @@ def _page(
             name: name in request.form if retyped else getattr(newsletter, name)
             for name in SWITCHES
         },
-        posts_on_page=request.form.get("posts_on_page", newsletter.posts_on_page),
+        **{name: request.form.get(name, getattr(newsletter, name)) for name in NUMBERS},
         chosen_languages=request.form.getlist("languages")
         if retyped
         else newsletter.languages,

@@ -7,11 +7,10 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from newsletter import markup
+from newsletter import markup, moments
 from newsletter.errors import Conflict
 from newsletter.models import Newsletter, Post
 from newsletter.posts import authors, editing, topics
-from newsletter.web.workspace import moments
 
 
 class StalePost(Conflict):

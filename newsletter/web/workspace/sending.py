@@ -3,7 +3,7 @@
 from flask import Blueprint, Response, make_response, redirect, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
-from newsletter import i18n
+from newsletter import i18n, moments
 from newsletter.db import db, utcnow
 from newsletter.digests import compose, drafts, explain, letters, publish
 from newsletter.digests.drafts import EDITABLE
@@ -13,7 +13,7 @@ from newsletter.models import Issue, IssueKind, IssueState, Newsletter, Role
 from newsletter.subscribers import directory
 from newsletter.web import rendering
 from newsletter.web.security import current_settings, status_of
-from newsletter.web.workspace import issue_form, moments
+from newsletter.web.workspace import issue_form
 from newsletter.web.workspace.access import needs, render, say, writing
 
 bp = Blueprint("sending", __name__)
@@ -38,6 +38,7 @@ UNDER_WAY = (IssueState.SENDING, IssueState.PAUSED)
 DRIFT_READERS = 5
 DRIFT_SHARE = 0.01
 NEAR_LIMIT = 0.9
+LATE_SECONDS = 10  # after its time, until it is told that nothing sends
 SENDER_FIELDS = ("postal_address", "from_email")  # put right in the settings
 
 
@@ -50,7 +51,7 @@ class Changed(Conflict):
 def ask(newsletter: Newsletter, issue_id: int) -> str | AnyResponse:
     """Say what would be sent, to how many, and ask."""
     issue = issue_form.issue_of(db.session(), newsletter, issue_id)
-    if issue.state not in EDITABLE:
+    if issue.state not in EDITABLE or drafts.is_leaving(issue):
         return redirect(_page_of(newsletter, issue_id))
     return _ask_page(newsletter, issue)
 
@@ -58,16 +59,40 @@ def ask(newsletter: Newsletter, issue_id: int) -> str | AnyResponse:
 @bp.post("/editor/<slug>/issues/<int:issue_id>/send")
 @needs(Role.EDITOR)
 def send(newsletter: Newsletter, issue_id: int) -> AnyResponse | tuple[str, int]:
-    """Send the issue. Safe to press twice."""
+    """Send the issue in a moment, so that it can be undone. Safe to press twice."""
     try:
         with writing(newsletter) as (session, here):
             issue = issue_form.issue_of(session, here, issue_id)
-            if issue.state in EDITABLE:
-                _refuse_other(issue, publish.readers(session, issue, now=utcnow()))
+            if issue.state in EDITABLE and not drafts.is_leaving(issue):
+                expected = publish.readers(session, issue, now=utcnow())
+                _refuse_other(issue, expected)
                 publish.check_look(current_settings(), issue)
-                publish.send(session, current_settings(), issue, now=utcnow())
+                publish.send_soon(
+                    session,
+                    current_settings(),
+                    issue,
+                    seconds=here.undo_seconds,
+                    expected=expected,
+                    now=utcnow(),
+                )
     except InkorgError as error:
         return _ask_again(newsletter, issue_id, error)
+    return redirect(_page_of(newsletter, issue_id))
+
+
+@bp.post("/editor/<slug>/issues/<int:issue_id>/undo")
+@needs(Role.EDITOR)
+def undo(newsletter: Newsletter, issue_id: int) -> AnyResponse:
+    """Take back what was sent a moment ago. Safe to press twice."""
+    try:
+        with writing(newsletter) as (session, here):
+            issue = issue_form.issue_of(session, here, issue_id)
+            if issue.state not in (IssueState.DRAFT, IssueState.HELD):
+                publish.undo(session, issue)
+    except Conflict as error:  # it was too late
+        say(error.message, "warn", **error.values)
+    else:
+        say(N_("Undone. Nobody has got anything, and you can change it again."))
     return redirect(_page_of(newsletter, issue_id))
 
 
@@ -84,6 +109,8 @@ def schedule(newsletter: Newsletter, issue_id: int) -> AnyResponse | tuple[str, 
             publish.schedule(session, issue, at, now=utcnow())
     except InkorgError as error:
         return _ask_again(newsletter, issue_id, error)
+    if moments.comes_twice(at, newsletter.timezone):
+        say(N_("Clocks go back that night: it goes the first time it is that late."))
     return redirect(_page_of(newsletter, issue_id))
 
 
@@ -145,9 +172,12 @@ def cancel(newsletter: Newsletter, issue_id: int) -> AnyResponse:
 def progress(newsletter: Newsletter, issue_id: int) -> Response:
     """Show how far the issue has come: a part of the page that follows it."""
     issue = issue_form.issue_of(db.session(), newsletter, issue_id)
-    part = render(
-        "editor/_issue_progress.html", newsletter, **_figures(newsletter, issue)
-    )
+    if drafts.is_leaving(issue):
+        part = render("editor/_issue_leaving.html", newsletter, **_leaving(issue))
+    else:
+        part = render(
+            "editor/_issue_progress.html", newsletter, **_figures(newsletter, issue)
+        )
     response = make_response(part)
     response.headers["X-Issue-State"] = issue.state
     response.headers["Cache-Control"] = "no-store"
@@ -192,6 +222,31 @@ def _explained(newsletter: Newsletter, issue: Issue, email: str) -> str:
         return words.gettext("Nobody with that address subscribes to this newsletter.")
     why = explain.of_issue(session, found, issue, words=words, now=utcnow())
     return why.sentence
+
+
+def leaving_page(newsletter: Newsletter, issue: Issue) -> str:
+    """Return the page of an issue that leaves in a moment, with its one button."""
+    return render(
+        "editor/issue_leaving.html",
+        newsletter,
+        subject=issue_form.subject_of(issue, newsletter),
+        **_leaving(issue),
+    )
+
+
+def _leaving(issue: Issue) -> dict[str, object]:
+    """Say how long an issue can be undone; and if nobody is there to send it."""
+    now = utcnow()
+    at = issue.scheduled_at or now
+    late = int((now - at).total_seconds())
+    return {
+        "issue": issue,
+        "at": at,
+        "seconds": max(-late, 0),
+        "of": issue.newsletter.undo_seconds or 1,
+        "unattended": late > LATE_SECONDS
+        and not relays.live_workers(db.session(), now=now),
+    }
 
 
 def follow_page(newsletter: Newsletter, issue: Issue) -> str:
@@ -258,9 +313,15 @@ def _ask_page(
         in_settings=in_settings,
         letter=_letter(newsletter, issue),
         errors=errors or {},
-        at=request.form.get("at", ""),
+        at=request.form.get("at", "") or _moment_of(issue),
         earliest=moments.write(utcnow(), newsletter.timezone),
     )
+
+
+def _moment_of(issue: Issue) -> str:
+    """Return when an issue is scheduled, for the form that changes it."""
+    at = issue.scheduled_at if issue.state is IssueState.SCHEDULED else None
+    return moments.write(at, issue.newsletter.timezone) if at else ""
 
 
 def _letter(newsletter: Newsletter, issue: Issue) -> dict[str, object]:
@@ -281,7 +342,7 @@ def _ask_again(
 ) -> AnyResponse | tuple[str, int]:
     """Ask once more and say why, or follow the issue if it has left meanwhile."""
     issue = issue_form.issue_of(db.session(), newsletter, issue_id)
-    if issue.state not in EDITABLE:
+    if issue.state not in EDITABLE or drafts.is_leaving(issue):
         return redirect(_page_of(newsletter, issue_id))
     field = error.field if isinstance(error, InvalidInput) else "form"
     errors = {field or "form": rendering.words().error(error)}

@@ -20,10 +20,10 @@ TITLES = (
 )
 
 
-def make_draft(database: Database, *, readers: int = 3) -> int:
+def make_draft(database: Database, *, readers: int = 3, undo_seconds: int = 0) -> int:
     """Make a newsletter with posts, readers and a draft; return the draft's id."""
     with database.transaction() as session:
-        labbet = make_newsletter(session)
+        labbet = make_newsletter(session, undo_seconds=undo_seconds)
         for title in TITLES:
             make_post(session, labbet, title=title)
         for _ in range(readers):

@@ -32,7 +32,9 @@ HERE = "/editor/labbet/calendar/"
 @pytest.fixture
 def weeks(database: Database, settings: Settings) -> Weeks:
     """A newsletter of the present, whose weekly digest has a post to come."""
-    weeks = Weeks(database, settings, rhythms=[WEEKLY], quiet_days=["sat", "sun"])
+    weeks = Weeks(
+        database, settings, rhythms=[WEEKLY], quiet_days=["sat", "sun"], undo_seconds=0
+    )
     with database.transaction() as session:
         session.execute(update(Schedule).values(until=utcnow()))
     weeks.reader("anna")

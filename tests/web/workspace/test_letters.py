@@ -34,7 +34,7 @@ LETTERS = "/editor/labbet/letters/"
 def letter_id(database: Database) -> int:
     """A letter, and readers in two languages, one without topics."""
     with database.transaction() as session:
-        labbet = make_newsletter(session)
+        labbet = make_newsletter(session, undo_seconds=0)
         session.add(Topic(newsletter_id=labbet.id, slug="klimat", name="Klimat"))
         for language in ("sv", "sv", "en"):
             make_subscription(session, labbet, language=language)

@@ -50,6 +50,7 @@ def filled(client: FlaskClient, **over: Any) -> dict[str, Any]:
         "languages": ["sv", "en"],
         "timezone": "Europe/Helsinki",
         "posts_on_page": "12",
+        "undo_seconds": "45",
         "record_network": "1",
         "social_name": ["Instagram", ""],
         "social_url": ["https://instagram.example/a", ""],
@@ -66,6 +67,7 @@ def test_everything_is_saved(client: FlaskClient, database: Database) -> None:
     assert client.post(PAGE, data=filled(client)).location == PAGE
     found = stored(database)
     assert (found.title, found.accent, found.posts_on_page) == ("Labbet", "#1a4f8b", 12)
+    assert found.undo_seconds == 45
     assert found.timezone == "Europe/Helsinki"
     assert (found.record_network, found.public_archive) == (True, False)
     assert found.social == [{"name": "Instagram", "url": "https://instagram.example/a"}]
@@ -89,6 +91,7 @@ def test_everything_is_saved(client: FlaskClient, database: Database) -> None:
         ("language", "tlh"),
         ("languages", ["sv", "tlh"]),
         ("posts_on_page", "0"),
+        ("undo_seconds", "121"),
         ("posts_on_page", "många"),
         ("posts_on_page", "99999999"),
         ("social_url", ["javascript:alert(1)", ""]),

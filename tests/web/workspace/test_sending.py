@@ -1,0 +1,155 @@
+"""Sending by hand: a moment to undo it, and a time of one's own."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import cast
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from sqlalchemy.orm import Session
+
+from newsletter import jobs
+from newsletter.config import Settings
+from newsletter.db import Database, utcnow
+from newsletter.digests import drafts, letters, publish
+from newsletter.errors import InkorgError
+from newsletter.models import Issue, IssueState, Role
+from tests.web.at_work import as_editor
+from tests.web.workspace.compose_world import (
+    contents,
+    form_of,
+    make_draft,
+    newsletter_of,
+    post,
+    state_of,
+)
+from tests.web.workspace.test_issues import ISSUES, deliveries, question
+
+PAST_UNDO = timedelta(seconds=31)
+
+
+@pytest.fixture
+def issue_id(database: Database) -> int:
+    return make_draft(database, undo_seconds=30)
+
+
+@pytest.fixture
+def editor(app: Flask, issue_id: int) -> FlaskClient:
+    return as_editor(app, Role.EDITOR)
+
+
+def test_what_was_sent_can_be_undone_as_if_it_never_was(
+    editor: FlaskClient, database: Database, settings: Settings, issue_id: int
+) -> None:
+    before = contents(database)
+    asked = question(editor, issue_id)
+    assert "ångra i 30 sekunder" in editor.get(f"{ISSUES}{issue_id}/send").text
+    for _ in range(2):
+        post(editor, f"{ISSUES}{issue_id}/send", asked)
+    jobs.start_scheduled(database, settings, utcnow())
+    page = editor.get(f"{ISSUES}{issue_id}/").text
+    assert re.search(r"Går om (2\d|30) sekunder", page)
+    assert "Till 3 läsare" in page
+    part = editor.get(f"{ISSUES}{issue_id}/progress")
+    assert part.headers["X-Issue-State"] == "scheduled"
+    # Nobody changes what is leaving, by any way.
+    assert editor.get(f"{ISSUES}{issue_id}/send").status_code == 302
+    typed = form_of(database, issue_id, subject="I sista stund")
+    assert post(editor, f"{ISSUES}{issue_id}/", typed).status_code == 409
+    post(editor, f"{ISSUES}{issue_id}/discard", {})
+    for _ in range(2):
+        post(editor, f"{ISSUES}{issue_id}/undo", {})
+    assert contents(database) == before
+    assert "Ingen har fått något" in editor.get(f"{ISSUES}{issue_id}/").text
+    typed = form_of(database, issue_id, subject="I lugn och ro")
+    assert post(editor, f"{ISSUES}{issue_id}/", typed).status_code == 302
+
+
+def test_after_that_it_goes_and_undoing_says_that_it_is_too_late(
+    editor: FlaskClient, database: Database, settings: Settings, issue_id: int
+) -> None:
+    post(editor, f"{ISSUES}{issue_id}/send", question(editor, issue_id))
+    assert deliveries(database) == 0
+    late = utcnow() + PAST_UNDO
+    jobs.start_scheduled(database, settings, late)
+    assert state_of(database, issue_id) is IssueState.SENDING
+    assert deliveries(database) == 3
+    post(editor, f"{ISSUES}{issue_id}/undo", {})
+    assert state_of(database, issue_id) is IssueState.SENDING
+    assert "Det har redan börjat gå ut" in editor.get(f"{ISSUES}{issue_id}/").text
+
+
+def test_a_letter_and_a_held_issue_become_what_they_were(
+    editor: FlaskClient, database: Database, settings: Settings, issue_id: int
+) -> None:
+    with database.transaction() as session:
+        labbet = newsletter_of(database)
+        letter = letters.write(
+            session, labbet, subject="Hej", body="Hej på er!", now=utcnow()
+        )
+        publish.hold(session, drafts.find(session, issue_id), InkorgError("Vänta."))
+        letter_id = letter.id
+    before = contents(database)
+    for one in (letter_id, issue_id):
+        path = f"{ISSUES}{one}/"
+        post(editor, f"{path}send", question(editor, one))
+        assert "Ångra" in editor.get(path).text
+        written = editor.get(f"/editor/labbet/letters/{letter_id}/")
+        assert written.status_code == (302 if one == letter_id else 200)
+        post(editor, f"{path}undo", {})
+    assert contents(database) == before
+
+
+@dataclass
+class Meanwhile:
+    """A database where something happens after the clock has looked."""
+
+    real: Database
+    issue_id: int
+
+    def reading(self) -> object:
+        return self.real.reading()
+
+    @contextmanager
+    def transaction(self) -> Iterator[Session]:
+        with self.real.transaction() as session:
+            issue = session.get_one(Issue, self.issue_id)
+            if drafts.is_leaving(issue):
+                publish.undo(session, issue)
+        with self.real.transaction() as session:
+            yield session
+
+
+def test_what_is_undone_while_the_clock_reaches_for_it_stays(
+    editor: FlaskClient, database: Database, settings: Settings, issue_id: int
+) -> None:
+    post(editor, f"{ISSUES}{issue_id}/send", question(editor, issue_id))
+    between = cast(Database, Meanwhile(database, issue_id))
+    late = utcnow() + PAST_UNDO
+    assert jobs.start_scheduled(between, settings, late) == 1  # it had looked
+    assert state_of(database, issue_id) is IssueState.DRAFT
+    assert deliveries(database) == 0
+
+
+def test_hours_that_the_clocks_leave_out_or_repeat_are_explained(
+    editor: FlaskClient, database: Database, issue_id: int
+) -> None:
+    form = {**question(editor, issue_id), "at": "2190-03-28T02:30"}
+    answer = post(editor, f"{ISSUES}{issue_id}/schedule", form)
+    assert answer.status_code == 400
+    assert "02:30 finns inte. Välj 03:30" in answer.text
+    form["at"] = "2190-10-31T02:30"
+    assert post(editor, f"{ISSUES}{issue_id}/schedule", form).status_code == 302
+    with database.reading() as session:
+        at = session.get_one(Issue, issue_id).scheduled_at
+    assert at
+    assert at.isoformat() == "2190-10-31T00:30:00+00:00"
+    assert "det går första gången" in editor.get(f"{ISSUES}{issue_id}/").text
+    # It is changed where it was chosen, and is no sending to undo.
+    assert 'value="2190-10-31T02:30"' in editor.get(f"{ISSUES}{issue_id}/send").text
+    post(editor, f"{ISSUES}{issue_id}/undo", {})
+    assert state_of(database, issue_id) is IssueState.SCHEDULED

@@ -27,6 +27,7 @@ from benchmarks import (
     latency,
     machine,
     million,
+    pages,
     planning,
     report,
     send,
@@ -37,7 +38,10 @@ from benchmarks.contenders import Bench
 from benchmarks.installation import Stock
 from benchmarks.report import GOAL_COLUMNS, Section
 
-PARTS = ("send", "latency", "million", "planning", "confirm", "dkim", "crash", "hosts")
+PARTS = (
+    *("send", "latency", "million", "planning", "pages", "confirm", "dkim", "crash"),
+    "hosts",
+)
 RESULTS = tools.CACHE / "results.json"
 DOCUMENT = tools.ROOT / "docs" / "performance.md"
 PICTURES = tools.ROOT / "docs" / "pictures"
@@ -63,6 +67,7 @@ def work(bench: Bench, given: argparse.Namespace) -> dict[str, Callable[[], Sect
             all_on_postgresql=given.million_postgresql,
         ),
         "planning": functools.partial(planning.measure, bench, rounds=rounds),
+        "pages": functools.partial(pages.measure, bench, rounds=rounds),
         "confirm": functools.partial(confirm.measure, bench),
         "dkim": functools.partial(signing.measure, bench, rounds=rounds),
         "crash": functools.partial(crash.measure, bench, seed=given.seed),

@@ -125,12 +125,12 @@ def make(url: str, readers: int, *, send: bool = True) -> None:
 def add_readers(session: Session, readers: int, now: datetime) -> None:
     """Add active readers: two statements, however many they are."""
     newsletter = session.get_one(Newsletter, 1)
-    numbers, number, padded, token = _words_of(session, readers)
+    numbers, number, padded, token = words_of(session, readers)
     email = (
         literal("reader") + cast(number, String) + "@exempel"
         + cast(number % 997, String) + ".example"
     )  # fmt: skip
-    people = select(email, email, padded, _value(Subscriber.created_at, now))
+    people = select(email, email, padded, value_of(Subscriber.created_at, now))
     session.execute(
         insert(Subscriber).from_select(
             ["email", "email_key", "address_hash", "created_at"],
@@ -140,20 +140,20 @@ def add_readers(session: Session, readers: int, now: datetime) -> None:
     bonds = select(
         literal(newsletter.id),
         Subscriber.id,
-        _value(Subscription.status, Status.ACTIVE),
+        value_of(Subscription.status, Status.ACTIVE),
         literal(newsletter.language),
         literal(newsletter.default_rhythm),
         token,
         token,
-        _value(Subscription.confirmed_at, now),
-        _value(Subscription.created_at, now),
+        value_of(Subscription.confirmed_at, now),
+        value_of(Subscription.created_at, now),
     ).order_by(Subscriber.id)
     columns = ["newsletter_id", "subscriber_id", "status", "language", "rhythm"]
     columns += ["leave_token", "preferences_token", "confirmed_at", "created_at"]
     session.execute(insert(Subscription).from_select(columns, bonds))
 
 
-def _words_of(session: Session, readers: int) -> Any:
+def words_of(session: Session, readers: int) -> Any:
     """Return numbers from 1, the number, it with zeros, and a token, in its dialect."""
     if session.get_bind().dialect.name == "postgresql":
         series = func.generate_series(1, readers)
@@ -169,7 +169,8 @@ def _words_of(session: Session, readers: int) -> Any:
     return counted, counted.c.n, padded, token
 
 
-def _value(column: Any, value: object) -> ColumnElement[Any]:
+def value_of(column: Any, value: object) -> ColumnElement[Any]:
+    """Return a value as a column's type writes it."""
     return literal(value, column.type)
 
 

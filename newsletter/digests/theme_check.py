@@ -14,7 +14,7 @@ from pathlib import Path
 
 from newsletter import colours, i18n
 from newsletter.config import Relay, Settings
-from newsletter.digests import compose, look, samples
+from newsletter.digests import compose, dark_mode, look, samples
 from newsletter.digests.look import Look, Picture
 from newsletter.digests.themes import Theme
 from newsletter.errors import InkorgError
@@ -142,6 +142,7 @@ def _flaws(case: Case, *, long: bool) -> Iterator[str]:
     yield from _missing_words(letter, page)
     yield from _posts(case, page)
     yield from page.flaws()
+    yield from _Page(letter.html, night=True).found
     if compose.encoded_size(letter.html) > GMAIL_CUTS:
         yield "the HTML part is longer than the 102 kB at which Gmail cuts"
     if long and f"{BASE}/logo.png" not in letter.html:
@@ -203,14 +204,24 @@ class _Element:
     ground: str
     pixels: int
     hidden: bool
+    selected: dark_mode.Element
 
 
 class _Page(HTMLParser):
-    """Read a mail as its reader does: words, links, pictures, and can it be read."""
+    """Read a mail as its reader does: words, links, pictures, and can it be read.
 
-    def __init__(self, html: str) -> None:
+    `night`: in dark mode, and then only what is hard to read is looked for.
+    """
+
+    def __init__(self, html: str, *, night: bool = False) -> None:
         super().__init__(convert_charrefs=True)
-        self.opened = [_Element("", colours.INK, colours.PAPER, 16, False)]
+        self.night = night
+        self.rules = dark_mode.rules(html) if night else []
+        ink, ground = colours.INK, colours.PAPER
+        if night:
+            ink, ground = dark_mode.INK, dark_mode.GROUND
+        nothing = dark_mode.Element("", frozenset())
+        self.opened = [_Element("", ink, ground, 16, False, nothing)]
         self.words: list[str] = []
         self.links: set[str] = set()
         self.found: dict[str, None] = {}
@@ -230,7 +241,8 @@ class _Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         values = {name: value or "" for name, value in attrs}
-        self._look_at(tag, values, dict(attrs))
+        if not self.night:
+            self._look_at(tag, values, dict(attrs))
         if tag not in _VOID:
             self.opened.append(self._styled(tag, values))
 
@@ -252,7 +264,7 @@ class _Page(HTMLParser):
         if ratio < (AA_LARGE if here.pixels >= LARGE_PIXELS else colours.AA_TEXT):
             self._add(
                 f"digest.mjml: text in {here.ink} on {here.ground} is hard to read"
-                f" ({ratio:.1f}:1)"
+                f"{' in dark mode' if self.night else ''} ({ratio:.1f}:1)"
             )
 
     def _look_at(
@@ -278,18 +290,34 @@ class _Page(HTMLParser):
             _colour(values.get("bgcolor", "")) or above.ground,
             above.pixels,
             above.hidden or hidden or tag in {"style", "title", "head"},
+            dark_mode.Element(tag, frozenset(values.get("class", "").lower().split())),
         )
-        for name, value in _DECLARED.findall(style):
-            if name == "color":
-                made.ink = _colour(value) or made.ink
-            elif name.startswith("background"):
-                made.ground = _colour(value) or made.ground
-            elif pixels := _PIXELS.search(value):
-                made.pixels = int(pixels[1])
+        ruled = list(self._ruled(made))
+        for name, value in (
+            *(one[:2] for one in ruled if not one[2]),
+            *_DECLARED.findall(style),
+            *(one[:2] for one in ruled if one[2]),
+        ):
+            _apply(made, name, value)
         return made
+
+    def _ruled(self, made: _Element) -> Iterator[tuple[str, str, bool]]:
+        """Yield what dark mode's rules say of an element."""
+        if self.rules:
+            opened = [element.selected for element in self.opened[1:]]
+            yield from dark_mode.declared(self.rules, [*opened, made.selected])
 
     def _add(self, flaw: str) -> None:
         self.found.setdefault(flaw)
+
+
+def _apply(made: _Element, name: str, value: str) -> None:
+    if name == "color":
+        made.ink = _colour(value) or made.ink
+    elif name.startswith("background"):
+        made.ground = _colour(value) or made.ground
+    elif pixels := _PIXELS.search(value):
+        made.pixels = int(pixels[1])
 
 
 def _colour(text: str) -> str:

@@ -118,6 +118,23 @@ def test_a_bad_theme_is_told_what_is_missing(run: Run, folder: Path) -> None:
         assert done.output.count(words) == 1, words
 
 
+def test_what_is_dark_on_dark_is_found_though_it_reads_by_day(
+    run: Run, folder: Path
+) -> None:
+    words = '<p style="color:#444">Hej</p><p class="dim" style="color:#5d574e">Då</p>'
+    night = """{% block night %}.dim { color: #5d574e; }
+      .foot .dim, h2 > .dim, .dim:hover { color: #000 !important; }
+      .card > table td .dim { color: #555 !important; }{% endblock %}"""
+    (folder / "digest.mjml").write_text(GOOD.replace("<h1>", f"{words}<h1>") + night)
+    done = run("theme", "check", folder)
+    assert done.exit_code == 1
+    assert done.output.count("is hard to read") == 2
+    for ink, ratio in (("#444444", 1.7), ("#555555", 2.3)):
+        assert (
+            f"text in {ink} on #1e1c19 is hard to read in dark mode ({ratio}:1)"
+        ) in done.output
+
+
 def test_a_folder_that_is_no_theme_is_refused_in_one_line(
     run: Run, tmp_path: Path
 ) -> None:

@@ -1,7 +1,7 @@
 """The whole schema on one page.
 
     newsletter ──< feed ──< post >── author        a publication and what it can send
-        │          feed_push │ │     portrait, author_spelling
+        │          feed_push │ │     portrait, author_spelling; hub_parting
         │                    │ └──< post_topic >── topic ──< category
         ├──< subscription >── subscriber           a person's bond to one newsletter
         │        └──< consent >── wording          what they agreed to, append-only
@@ -342,6 +342,20 @@ class FeedPush(Base):
     asked_at: Mapped[datetime | None]  # null: nothing is being asked for
     lease_until: Mapped[datetime | None]  # null: the hub has not confirmed yet
     pushed_at: Mapped[datetime | None]
+    next_attempt_at: Mapped[datetime]
+    failures: Mapped[int] = mapped_column(default=0)
+
+
+class HubParting(Base):
+    """A hub that is to be told that a feed's news is not wanted any more (WebSub)."""
+
+    __tablename__ = "hub_parting"
+
+    id: Mapped[Key]
+    hub: Mapped[Url]
+    topic: Mapped[Url]
+    token: Mapped[str] = mapped_column(String(32), unique=True)  # of our callback
+    asked_at: Mapped[datetime | None]
     next_attempt_at: Mapped[datetime]
     failures: Mapped[int] = mapped_column(default=0)
 

@@ -99,7 +99,7 @@ def fetch_now(
         query = query.where(Newsletter.slug == slug)
     with database.transaction() as session:
         due = _claim(session, query, now=now)
-    return _fetch_all(database, settings, client, due, now)
+    return _fetch_all(database, settings, client, due, now, by_hand=True)
 
 
 def look_at(
@@ -183,6 +183,8 @@ def _fetch_all(
     client: Client | None,
     due: Sequence[_Due],
     now: datetime,
+    *,
+    by_hand: bool = False,
 ) -> Iterator[Outcome]:
     if not due:
         return
@@ -194,7 +196,9 @@ def _fetch_all(
             for one, download in zip(batch, downloads, strict=True):
                 fetched = _read(reader, download)
                 with database.transaction() as session:
-                    outcome = _store(session, settings, one, fetched, now)
+                    outcome = _store(
+                        session, settings, one, fetched, now, by_hand=by_hand
+                    )
                 yield outcome
 
 
@@ -222,7 +226,13 @@ def _read(reader: Reader, download: Download | FeedError) -> _Fetched:
 
 
 def _store(
-    session: Session, settings: Settings, due: _Due, fetched: _Fetched, now: datetime
+    session: Session,
+    settings: Settings,
+    due: _Due,
+    fetched: _Fetched,
+    now: datetime,
+    *,
+    by_hand: bool,
 ) -> Outcome:
     feed = session.get(Feed, due.feed_id, with_for_update=True)
     if feed is None:  # removed while it was being fetched
@@ -238,6 +248,7 @@ def _store(
             newsletter,
             error,
             unreadable=fetched.unreadable,
+            by_hand=by_hand,
             now=now,
         )
         return Outcome(due.newsletter, due.url, error=error)

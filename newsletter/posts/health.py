@@ -68,13 +68,15 @@ def note_failure(
     error: FeedError,
     *,
     unreadable: bool,
+    by_hand: bool = False,
     now: datetime,
 ) -> None:
     """Write down that a feed failed, and when it is tried again; tell if it is broken.
 
-    `unreadable`: something came, but it was not a feed.
+    `unreadable`: something came, but it was not a feed. `by_hand`: somebody looked, and
+    sees the answer; however often they do, that is one failure.
     """
-    feed.failures += 1
+    feed.failures = max(feed.failures, 1) if by_hand else feed.failures + 1
     feed.failing_since = feed.failing_since or now
     feed.error = error.message
     feed.error_values = {name: str(value) for name, value in error.values.items()}
@@ -84,6 +86,8 @@ def note_failure(
     if isinstance(error, Refused):
         wait = LONGEST_BACKOFF if feed.gone else max(wait, error.wait)
     feed.next_check_at = now + wait
+    if by_hand and not feed.gone:
+        return
     if feed.told_at is None and _is_broken(feed, unreadable=unreadable, now=now):
         occasion = f"broken:{int(feed.failing_since.timestamp())}"
         _tell(session, settings, feed, newsletter, _broken, occasion, now=now)

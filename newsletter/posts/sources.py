@@ -12,6 +12,7 @@ from newsletter.links import looks_like_token, new_token
 from newsletter.markup import is_web
 from newsletter.models import Feed, Newsletter
 from newsletter.plaintext import clean
+from newsletter.posts import websub
 
 MAX_FEEDS = 50
 PING_GAP = timedelta(seconds=20)
@@ -55,8 +56,9 @@ def add_feed(
     return feed
 
 
-def remove_feed(session: Session, feed: Feed) -> None:
-    """Remove a feed; its posts stay."""
+def remove_feed(session: Session, feed: Feed, *, now: datetime) -> None:
+    """Remove a feed; its posts stay, and its hub is told to push no more."""
+    websub.part(session, feed, now=now)
     session.delete(feed)
     session.flush()
 

@@ -102,6 +102,45 @@ def merge(session: Session, topic: Topic, into: Topic) -> None:
     session.expire_all()
 
 
+def unused(session: Session, newsletter: Newsletter) -> set[int]:
+    """Return the ids of the topics that no post has and no reader has chosen.
+
+    Who has left, or is on a pause, may come back to what they chose.
+    """
+    has_post = exists().where(PostTopic.topic_id == Topic.id)
+    is_chosen = (
+        exists()
+        .where(SubscriptionTopic.topic_id == Topic.id)
+        .where(Subscription.id == SubscriptionTopic.subscription_id)
+        .where(Subscription.all_topics.is_(False))
+    )
+    return set(
+        session.scalars(
+            select(Topic.id).where(
+                Topic.newsletter_id == newsletter.id, ~has_post, ~is_chosen
+            )
+        )
+    )
+
+
+def remove(session: Session, newsletter: Newsletter, topic: Topic) -> None:
+    """Remove a topic that nothing and nobody uses. Raises Conflict.
+
+    The feed's categories that count as it count as none from then on.
+    """
+    if topic.id not in unused(session, newsletter):
+        raise Conflict(
+            N_(
+                "“%(name)s” has posts, or readers have chosen it. Merge it with another"
+                " topic, or hide it."
+            ),
+            name=topic.name,
+        )
+    session.delete(topic)
+    session.flush()
+    session.expire_all()
+
+
 def counts(session: Session, newsletter: Newsletter) -> dict[int, tuple[int, int]]:
     """Return how many posts each topic has and how many readers chose it, by id."""
     of_newsletter = Topic.newsletter_id == newsletter.id

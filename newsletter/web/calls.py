@@ -24,8 +24,7 @@ def confirm(token: str) -> Response:
     """Answer a hub that asks whether we want its pushes."""
     asked = request.args
     answer = None
-    push = websub.find(db.session(), token)
-    if push is not None and push.asked_at is not None:
+    if websub.awaits(db.session(), token):
         with transaction() as session:
             answer = websub.confirm(
                 session,

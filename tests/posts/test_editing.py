@@ -215,7 +215,7 @@ def test_feeds_are_added_once_and_removed_without_their_posts(
     with pytest.raises(Conflict):
         sources.add_feed(session, newsletter, "https://blogg.example/feed/")
     assert sources.feeds(session, newsletter) == [feed]
-    sources.remove_feed(session, feed)
+    sources.remove_feed(session, feed, now=NOW)
     session.refresh(post)
     assert post.feed_id is None
 

@@ -159,7 +159,7 @@ def test_a_feed_removed_while_it_is_fetched_leaves_nothing(
 ) -> None:
     def remove(handler: object) -> None:
         with database.transaction() as session:
-            sources.remove_feed(session, session.scalars(select(Feed)).one())
+            sources.remove_feed(session, session.scalars(select(Feed)).one(), now=NOW)
         server.answers["/feed"] = Answer()
         server.answer(handler)  # type: ignore[arg-type]
 

@@ -182,6 +182,28 @@ def test_a_page_where_the_feed_was_is_told_of_soon(
     assert "Det här är en webbsida" in mails(database)[0][2]
 
 
+def test_looking_again_and_again_by_hand_is_one_failure(
+    database: Database,
+    settings: Settings,
+    server: FeedServer,
+    client: Client,
+    feed: Feed,
+) -> None:
+    server.answers["/feed"] = Answer(b"<!doctype html><p>Vi har byggt om!")
+    for seconds in range(5):
+        now = NOW + timedelta(seconds=seconds)
+        (one,) = fetching.fetch_now(database, settings, now=now, client=client)
+        assert "This is a web page" in str(one.error)
+    assert (stored(database).failures, stored(database).failing_since) == (1, NOW)
+    assert stored(database).next_check_at == now + 5 * MINUTE
+    assert mails(database) == []
+    tick(database, settings, client, now + HOUR, 2)
+    assert len(mails(database)) == 2
+    server.answers["/feed"] = Answer(status=410)
+    list(fetching.fetch_now(database, settings, now=now + DAY, client=client))
+    assert stored(database).gone
+
+
 def test_a_paused_feed_is_left_alone_unless_it_is_named(
     database: Database,
     settings: Settings,

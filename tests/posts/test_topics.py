@@ -147,6 +147,29 @@ def test_merging_takes_posts_and_readers_along(
     assert names(session, newsletter) == ["Klimat"]
 
 
+def test_what_someone_may_come_back_to_is_in_use(
+    session: Session, newsletter: Newsletter
+) -> None:
+    reader = make_subscription(session, newsletter, status="left")
+    fetched(session, newsletter, entry(1, "Klimat"))
+    bygga, miljo = (topics.create(session, newsletter, n) for n in ("Bygga", "Miljö"))
+    other = make_newsletter(session, slug="annat")
+    topics.create(session, other, "Eget")
+    session.add_all(
+        SubscriptionTopic(subscription_id=reader.id, topic_id=t.id)
+        for t in (bygga, miljo)
+    )
+    reader.all_topics = False
+    session.flush()
+    assert topics.unused(session, newsletter) == set()
+    with pytest.raises(Conflict):
+        topics.remove(session, newsletter, bygga)
+    reader.all_topics = True  # what they had chosen once decides nothing now
+    session.flush()
+    topics.remove(session, newsletter, bygga)
+    assert names(session, newsletter) == ["Klimat", "Miljö"]
+
+
 def test_what_is_hidden_is_not_offered_and_decides_nothing(
     session: Session, newsletter: Newsletter
 ) -> None:

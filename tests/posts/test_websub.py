@@ -15,7 +15,7 @@ from sqlalchemy import select
 from newsletter.config import Settings
 from newsletter.db import Database, utcnow
 from newsletter.errors import NotFound
-from newsletter.models import Feed, FeedPush, Newsletter, Post
+from newsletter.models import Feed, FeedPush, HubParting, Newsletter, Post
 from newsletter.posts import fetching, sources, websub
 from newsletter.posts.download import Client
 from newsletter.posts.guard import Guard
@@ -299,6 +299,57 @@ def test_a_hub_that_is_named_no_longer_is_forgotten_and_another_is_another(
     assert push_of(database) is None
 
 
+def test_a_hub_hears_that_a_feed_was_removed_and_comes_back_once_about_it(
+    client: FlaskClient,
+    database: Database,
+    settings: Settings,
+    server: FeedServer,
+    out: Client,
+    feed: Feed,
+) -> None:
+    ask(database, settings, out)
+    begun = server.posted.pop()[1]
+    assert verify(client, begun).status_code == 200
+    assert verify(client, {**begun, "hub.mode": "unsubscribe"}).status_code == 404
+    now = utcnow()
+    with database.transaction() as session:
+        sources.remove_feed(session, session.get_one(Feed, feed.id), now=now)
+    assert client.post(path_of(begun), data=NEWS).status_code == 410
+    server.answers["/hub"] = Answer(b"", 503)
+    assert ask(database, settings, out, now) == 1
+    form = server.posted.pop()[1]
+    assert form == {
+        "hub.mode": "unsubscribe",
+        "hub.topic": server.url(),
+        "hub.callback": begun["hub.callback"],
+    }
+    assert verify(client, form).status_code == 404  # it has refused
+    server.answers["/hub"] = Answer(b"", 202)
+    assert ask(database, settings, out, now + HOUR / 2) == 0
+    assert ask(database, settings, out) == 0
+    with database.transaction() as session:
+        session.scalars(select(HubParting)).one().next_attempt_at = now
+    assert ask(database, settings, out) == 1
+    for over in ({"mode": "subscribe"}, {"topic": "https://x.example/"}):
+        assert verify(client, form, **over).status_code == 404, over
+    assert verify(client, form).get_data(as_text=True) == "en-utmaning"
+    assert verify(client, form).status_code == 404
+    assert ask(database, settings, out, now + 9 * DAY) == 0
+
+
+def test_a_hub_that_never_hears_it_is_let_be(
+    database: Database, settings: Settings, out: Client, server: FeedServer, feed: Feed
+) -> None:
+    ask(database, settings, out)
+    server.answers["/hub"] = Answer(b"", 500)
+    with database.transaction() as session:
+        sources.remove_feed(session, session.get_one(Feed, feed.id), now=NOW)
+    asked = [ask(database, settings, out, NOW + n * DAY) for n in range(8)]
+    assert asked == [1, 1, 1, 1, 1, 0, 0, 0]
+    with database.reading() as session:
+        assert session.scalars(select(HubParting)).all() == []
+
+
 def test_a_hub_on_a_private_network_is_not_asked(
     database: Database, settings: Settings, server: FeedServer, feed: Feed
 ) -> None:
@@ -344,7 +395,8 @@ def test_a_paused_feed_takes_no_pushes_and_a_broken_push_is_fetched_instead(
         .replace(b"S\xc3", b"s")
     )
     assert len(titles(database)) == 2
-    assert ask(database, settings, out) == 0
+    assert ask(database, settings, out) == 1  # the hub that was named no longer
+    assert server.posted[-1][1]["hub.mode"] == "unsubscribe"
 
 
 def test_a_ping_has_the_feeds_fetched_at_once_and_never_in_a_storm(

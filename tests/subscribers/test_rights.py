@@ -46,7 +46,7 @@ NOT_ABOUT_READERS = {
     *("destination", "relay_trust", "feed_push", "author_spelling", "portrait"),
     *("schedule", "occurrence", "message_post"),
     *("category", "post_category", "picture", "design", "logo"),
-    *("claim_mark", "lease"),
+    *("claim_mark", "lease", "hub_parting"),
 }
 HANDED_OVER = {
     *("subscriber", "subscription", "subscription_topic", "consent", "delivery"),

@@ -85,7 +85,7 @@ def resume(newsletter: Newsletter, feed_id: int) -> AnyResponse:
 def remove(newsletter: Newsletter, feed_id: int) -> AnyResponse:
     """Remove a feed; its posts stay."""
     with writing(newsletter) as (session, here):
-        sources.remove_feed(session, sources.find(session, here, feed_id))
+        sources.remove_feed(session, sources.find(session, here, feed_id), now=utcnow())
     say(N_("The feed is removed. The posts it brought stay."))
     return _back(newsletter)
 

@@ -58,6 +58,22 @@ def change(newsletter: Newsletter, topic_id: int) -> AnyResponse | tuple[str, in
     return _back(newsletter, topic_id)
 
 
+@bp.post("/editor/<slug>/topics/<int:topic_id>/remove")
+@needs(Role.EDITOR)
+def remove(newsletter: Newsletter, topic_id: int) -> AnyResponse | tuple[str, int]:
+    """Remove a topic that nothing and nobody uses."""
+    try:
+        with writing(newsletter) as (session, here):
+            topic = topics.find(session, here, topic_id)
+            name = topic.name
+            topics.remove(session, here, topic)
+    except InkorgError as error:
+        name = topics.find(db.session(), newsletter, topic_id).name
+        return _page(newsletter, str(topic_id), error, name), status_of(error)
+    say(N_("“%(name)s” is removed."), name=name)
+    return redirect(url_for("topics.index", slug=newsletter.slug))
+
+
 @bp.get("/editor/<slug>/topics/<int:topic_id>/merge")
 @needs(Role.EDITOR)
 def ask_merge(newsletter: Newsletter, topic_id: int) -> str:
@@ -103,7 +119,10 @@ def assign(newsletter: Newsletter) -> AnyResponse:
 
 
 def _page(
-    newsletter: Newsletter, wrong: str = "", error: InkorgError | None = None
+    newsletter: Newsletter,
+    wrong: str = "",
+    error: InkorgError | None = None,
+    typed: str = "",
 ) -> str:
     session = db.session()
     found = topics.topics(session, newsletter)
@@ -112,10 +131,11 @@ def _page(
         newsletter,
         topics=found,
         counts=topics.counts(session, newsletter),
+        unused=topics.unused(session, newsletter),
         categories=categories.categories(session, newsletter),
         posts_in=categories.counts(session, newsletter),
         wrong=wrong,
-        typed=request.form.get("name", "")[:200],
+        typed=typed or request.form.get("name", "")[:200],
         errors={"name": rendering.words().error(error)} if error else {},
         limit=topics.MAX_NAME_CHARACTERS,
     )

@@ -85,6 +85,20 @@ def test_merging_is_asked_about_once(editor: FlaskClient, database: Database) ->
     assert list(stored(database)) == ["Bygga", "Klimat"]
 
 
+def test_a_topic_that_nobody_uses_can_be_removed(
+    editor: FlaskClient, database: Database
+) -> None:
+    found = stored(database)
+    assert editor.get(TOPICS).text.count("Ta bort ämnet") == 1
+    answer = post(editor, f"{TOPICS}{found['Klimat'].id}/remove", {})
+    assert answer.status_code == 409
+    assert "Slå ihop det med ett annat ämne, eller dölj det" in answer.text
+    assert 'value="Klimat"' in answer.text
+    answer = post(editor, f"{TOPICS}{found['Bygga'].id}/remove", {})
+    assert "”Bygga” är borttaget." in editor.get(answer.location).text
+    assert list(stored(database)) == ["Klimat", "Miljö"]
+
+
 def test_categories_are_gathered(editor: FlaskClient, database: Database) -> None:
     found = stored(database)
     with database.reading() as session:

@@ -17,6 +17,7 @@ from newsletter.web import (
     pictures,
     portraits,
     preferences,
+    recording,
     rights,
     security,
     signup,
@@ -27,6 +28,7 @@ from newsletter.web.workspace import (
     approval,
     authors,
     calendar,
+    changes,
     design,
     feeds,
     fetching,
@@ -52,6 +54,7 @@ BLUEPRINTS = (
     pictures.bp,
     *(overview.bp, account.bp, invitations.bp, subscribers.bp, reader.bp),
     *(newsletter_settings.bp, rhythm_settings.bp, people.bp, design.bp),
+    changes.bp,
     feeds.bp,
     *(posts.bp, fetching.bp, authors.bp, issues.bp, issue_preview.bp, sending.bp),
     *(letters.bp, topics.bp),
@@ -72,6 +75,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     db.init_app(app, settings)
     security.init_app(app, settings)
     login.init_app(app, settings)
+    recording.init_app(app)
     for blueprint in BLUEPRINTS:
         app.register_blueprint(blueprint)
     if settings.mailbox_dir:

@@ -76,6 +76,7 @@ class Settings:
     ehlo_name: str = ""
     more_relays: tuple[Relay, ...] = ()
     confirm_hours: int = 72
+    audit_days: int = 730  # how long it is known who changed what
     signups_per_network_hour: int = 60
     signups_per_hour: int = 5000
     # Hosts and networks a feed may come from although they are private: "*" is all.
@@ -132,6 +133,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         trusted_proxies=get.number("TRUSTED_PROXIES", 0, 0, 10),
         address_pepper=get.text("ADDRESS_PEPPER"),
         ehlo_name=get.text("EHLO_NAME") or socket.getfqdn(),
+        audit_days=get.number("AUDIT_DAYS", 730, 30, 36_500),
         confirm_hours=get.number("CONFIRM_HOURS", 72, 1, 24 * 30),
         signups_per_network_hour=get.number("SIGNUPS_PER_NETWORK_HOUR", 60, 1, 10**6),
         signups_per_hour=get.number("SIGNUPS_PER_HOUR", 5000, 1, 10**8),
@@ -144,7 +146,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
 
 VARIABLES = frozenset(
     {
-        *("NEWSLETTER_ADDRESS_PEPPER", "NEWSLETTER_BASE_URL"),
+        *("NEWSLETTER_ADDRESS_PEPPER", "NEWSLETTER_AUDIT_DAYS", "NEWSLETTER_BASE_URL"),
         *("NEWSLETTER_CONFIRM_HOURS", "NEWSLETTER_DATABASE_URL", "NEWSLETTER_DEMO"),
         *("NEWSLETTER_EHLO_NAME", "NEWSLETTER_FETCH_ALLOW"),
         *("NEWSLETTER_INSTANCE_DIR", "NEWSLETTER_MAILBOX_DIR"),

@@ -14,7 +14,7 @@ import fcntl
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -99,6 +99,8 @@ class Database:
         self.is_sqlite = engine.dialect.name == "sqlite"
         self._writer = engine.execution_options(inkorg_writer=True)
         self._line = _Line(engine.url.database) if self.is_sqlite else None
+        # What is done with every writing session first; the edges say who acts in it.
+        self.on_begin: Callable[[Session], None] | None = None
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
@@ -110,6 +112,8 @@ class Database:
             _held(self._line),
             Session(self._writer, expire_on_commit=False) as session,
         ):
+            if self.on_begin:
+                self.on_begin(session)
             yield session
             session.commit()
 

@@ -6,6 +6,7 @@ job that falls due again when its lease is over. A job that fails is written to 
 and to its row, and stops no other.
 """
 
+import functools
 import logging
 import time
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.orm import Session
 
+from newsletter.audit import reading
 from newsletter.config import Settings
 from newsletter.db import Database
 from newsletter.digests import drafts, planning, publish, telling
@@ -234,6 +236,11 @@ def _forget(database: Database, _settings: Settings, now: datetime) -> None:
         )
 
 
+def _forget_changes(database: Database, settings: Settings, now: datetime) -> int:
+    forget = functools.partial(reading.forget_old, days=settings.audit_days)
+    return _in_batches(database, forget, now)
+
+
 def _renew_keys(database: Database, settings: Settings, _now: datetime) -> int:
     with database.transaction() as session:
         return keyring.renew(session, settings)
@@ -262,6 +269,7 @@ TASKS = (
     Task("ask-hubs", timedelta(seconds=30), _ask_hubs),
     Task("delete-unconfirmed", timedelta(hours=1), _delete_unconfirmed),
     Task("forget", timedelta(hours=1), _forget),
+    Task("forget-changes", timedelta(hours=1), _forget_changes),
     Task("renew-keys", timedelta(hours=1), _renew_keys),
 )
 

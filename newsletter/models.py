@@ -11,6 +11,7 @@
         ├──< issue ──< issue_post >── post         posts chosen to go out together
         │      └──< message ──< delivery           an edition, and one line per reader
         ├──< picture                               what letters show
+        ├──< audit                                 who changed what
         └──< membership >── editor                 who may do what
 
 `message` also holds every single mail (a confirmation is a message with one delivery),
@@ -1123,3 +1124,32 @@ class WebAuthn(Base, WebAuthnMixin):
     usage: Mapped[str] = mapped_column(String(64))
 
     user: Mapped[Editor] = relationship(back_populates="webauthn")
+
+
+class AuditEntry(Base):
+    """Who changed what, and how it was before; written by `audit.py` alone."""
+
+    __tablename__ = "audit"
+    __table_args__ = (
+        Index("ix_audit_newsletter_id", "newsletter_id", "id"),
+        Index("ix_audit_editor_id", "newsletter_id", "editor_id", "id"),
+        Index("ix_audit_kind", "newsletter_id", "kind", "id"),
+        Index("ix_audit_subject_id", "kind", "subject_id", "id"),
+        Index("ix_audit_at", "at", "id"),
+    )
+
+    id: Mapped[BigKey]
+    at: Mapped[Created]
+    newsletter_id: Mapped[int | None] = mapped_column(
+        ForeignKey("newsletter.id", ondelete="CASCADE")
+    )  # null: it belongs to none
+    editor_id: Mapped[int | None] = mapped_column(
+        ForeignKey("editor.id", ondelete="SET NULL")
+    )  # null: a command
+    who: Mapped[Email]  # their address then, or the command
+    what: Mapped[str] = mapped_column(String(40))  # created, changed, removed, …
+    kind: Mapped[str] = mapped_column(String(40))
+    subject_id: Mapped[int | None] = mapped_column(BigInteger)
+    label: Mapped[str] = mapped_column(String(300), default="")
+    before: Mapped[Data] = mapped_column(default=dict)
+    after: Mapped[Data] = mapped_column(default=dict)

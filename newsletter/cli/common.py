@@ -8,8 +8,11 @@ from datetime import datetime
 from typing import Any
 
 import click
+from sqlalchemy.orm import Session
 
 from newsletter.app import create_app
+from newsletter.audit import recording
+from newsletter.audit.recording import Actor
 from newsletter.config import Settings
 from newsletter.db import Database, current_database
 from newsletter.web.security import current_settings
@@ -30,12 +33,21 @@ def with_installation(command: Callable[..., Any]) -> Callable[..., Any]:
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         with create_app().app_context():
             place = Installation(current_settings(), current_database())
+            place.database.on_begin = _watch
             try:
                 return command(place, *args, **kwargs)
             finally:
                 place.database.engine.dispose()
 
     return wrapper
+
+
+def _watch(session: Session) -> None:
+    """Record what a command changes as its own: "issue send"."""
+    context = click.get_current_context()
+    root = context.find_root().command_path
+    name = context.command_path.removeprefix(root).strip()
+    recording.watch(session, lambda: Actor(name))
 
 
 def example(text: str) -> str:

@@ -35,6 +35,7 @@ def worker_is_alive(session: Session, now: datetime) -> bool:
 
 def follow(place: Installation, issue_id: int) -> int:
     """Show an issue's progress until it ends; return the command's exit status."""
+    place.database.on_begin = None  # from here on it is the clock and the sender
     try:
         figures = asyncio.run(_follow(place, issue_id))
     except KeyboardInterrupt:

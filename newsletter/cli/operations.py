@@ -61,6 +61,7 @@ def serve(host: str, port: int, workers: int | None, access_log: bool) -> None:
 def work(place: Installation) -> None:
     """Run the clock and send mail until SIGTERM. Any number of these at once."""
     _refuse_old_schema(place)
+    place.database.on_begin = None  # nobody's doing: the clock and the sender
     serving.work(place.database, place.settings)
 
 

@@ -12,6 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from newsletter import i18n, newsletters
+from newsletter.audit import recording
 from newsletter.cli.common import (
     Installation,
     example,
@@ -84,6 +85,15 @@ def import_(
         for batch in sheets.batches(sheets.read_lines(lines)):
             _import_batch(place, slug, batch, chosen, consent.strip(), report)
             advance(lines)
+    with place.database.transaction() as session:
+        recording.note(
+            session,
+            "imported",
+            "readers",
+            newsletter_id=newsletters.by_slug(session, slug).id,
+            label=file.name,
+            after={"status": chosen.value, "consent": consent} | _figures(report),
+        )
     _show_report(report, as_json)
 
 
@@ -222,18 +232,22 @@ def _progress(path: Path) -> Iterator[Any]:
         yield advance
 
 
-def _show_report(report: Report, as_json: bool) -> None:
-    refused = [
-        {"line": r.line, "email": r.email, "reason": str(r.error)}
-        for r in report.refusals
-    ]
-    figures = {
+def _figures(report: Report) -> dict[str, int]:
+    return {
         "added": report.added,
         "already": report.already,
         "left": report.left,
         "suppressed": report.suppressed,
         "refused": report.refused,
     }
+
+
+def _show_report(report: Report, as_json: bool) -> None:
+    refused = [
+        {"line": r.line, "email": r.email, "reason": str(r.error)}
+        for r in report.refusals
+    ]
+    figures = _figures(report)
     if as_json:
         show_json({**figures, "refusals": refused})
         return

@@ -14,6 +14,7 @@ from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
 from newsletter import links
+from newsletter.audit import recording
 from newsletter.config import Settings
 from newsletter.errors import N_, InkorgError, InvalidInput
 from newsletter.models import (
@@ -93,6 +94,7 @@ def import_lines(
     `status` ACTIVE adds readers whose consent the importer vouches for, `source` saying
     where it came from; PENDING sends each a confirmation mail.
     """
+    recording.leave_out(session, "reader", "suppression")
     readers = _understood(session, settings, newsletter, lines, report)
     ids = _subscriber_ids(session, readers, now, add=False)
     known = _known_statuses(session, newsletter, ids.values())

@@ -47,6 +47,9 @@ NOT_ABOUT_READERS = {
     *("schedule", "occurrence", "message_post"),
     *("category", "post_category", "picture", "design", "logo"),
     *("claim_mark", "lease", "hub_parting"),
+
+    *("claim_mark", "lease"),
+    "audit",  # knows readers by their number alone
 }
 HANDED_OVER = {
     *("subscriber", "subscription", "subscription_topic", "consent", "delivery"),

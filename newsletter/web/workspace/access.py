@@ -21,6 +21,7 @@ from sqlalchemy.orm import Session
 from werkzeug.wrappers import Response
 
 from newsletter import editors, newsletters
+from newsletter.audit import recording
 from newsletter.db import db, transaction
 from newsletter.errors import N_, Forbidden, NotFound
 from newsletter.models import Editor, Newsletter, Role
@@ -100,6 +101,7 @@ def this_editor() -> Editor:
 def writing(newsletter: Newsletter) -> Iterator[tuple[Session, Newsletter]]:
     """Open a transaction and give the newsletter as it stands in there."""
     with transaction() as session:
+        recording.of_newsletter(session, newsletter.id)
         yield session, session.get_one(Newsletter, newsletter.id)
 
 

@@ -6,6 +6,7 @@ import flask
 from flask import Blueprint, Response, request
 from werkzeug.wrappers import Response as AnyResponse
 
+from newsletter.audit import recording
 from newsletter.db import current_database, db, utcnow
 from newsletter.errors import N_, InkorgError, InvalidInput
 from newsletter.models import Newsletter, Role, Status
@@ -104,6 +105,8 @@ def add_one(newsletter: Newsletter) -> AnyResponse | tuple[str, int]:
 def export(newsletter: Newsletter) -> Response:
     """Hand over all subscribers as CSV; a POST, as it takes addresses out."""
     database, newsletter_id = current_database(), newsletter.id
+    with writing(newsletter) as (session, _here):
+        recording.note(session, "exported", "readers")
 
     def lines() -> Iterator[str]:
         with database.reading() as session:

@@ -6,17 +6,26 @@ newsletter) for all of them, also those that come later. The highest one counts.
 
 import re
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from newsletter import links
 from newsletter.config import Settings
 from newsletter.errors import N_, Conflict, InvalidInput, InvalidLink, NotFound
-from newsletter.models import Editor, Membership, Newsletter, Role, UsedLink
+from newsletter.models import (
+    Editor,
+    EditorSession,
+    Membership,
+    Newsletter,
+    Role,
+    UsedLink,
+)
 
+SESSION_LIVES = timedelta(days=7)  # then one logs in anew, however busy
 RANK = {Role.VIEWER: 1, Role.EDITOR: 2, Role.OWNER: 3}
+MAX_SESSIONS_SHOWN = 50
 ADDRESS = re.compile(r"[^@\s\"<>]{1,64}@[^@\s\"<>]{1,250}")
 
 
@@ -158,17 +167,89 @@ def accept_invitation(
     if password_hash:
         editor.password = password_hash
         editor.fs_uniquifier = links.new_token()  # sessions elsewhere end
+        end_sessions(session, editor.id)
     session.flush()
     return editor
 
 
-def forget_second_factor(editor: Editor) -> None:
-    """Let an editor in with the password alone, until they set a factor up again."""
+def has_second_factor(editor: Editor) -> bool:
+    """Tell whether logging in with a password takes one more step."""
+    return bool(editor.tf_primary_method) or any(
+        passkey.usage == "secondary" for passkey in editor.webauthn
+    )
+
+
+def lacks_factor(editor: Editor, newsletter: Newsletter) -> bool:
+    """Tell whether a newsletter asks for a second factor that the editor has not.
+
+    Passkeys alone are one: who has no password shows the key and opens it.
+    """
+    only_passkeys = bool(editor.webauthn) and not editor.password
+    return newsletter.needs_factor and not (has_second_factor(editor) or only_passkeys)
+
+
+def may_reset(editor: Editor, other: Editor) -> bool:
+    """Tell whether an editor may take another's second factor away.
+
+    It guards all that the other works with, so they must own all of it.
+    """
+    if may_create(editor):
+        return editor.id != other.id
+    owned = {m.newsletter_id for m in editor.roles if m.name is Role.OWNER}
+    return editor.id != other.id and {m.newsletter_id for m in other.roles} <= owned
+
+
+def sessions(session: Session, editor: Editor, *, now: datetime) -> list[EditorSession]:
+    """Return where an editor is logged in, the one used last first."""
+    return list(
+        session.scalars(
+            select(EditorSession)
+            .where(
+                EditorSession.editor_id == editor.id,
+                EditorSession.started_at > now - SESSION_LIVES,
+            )
+            .order_by(EditorSession.seen_at.desc(), EditorSession.id.desc())
+            .limit(MAX_SESSIONS_SHOWN)
+        )
+    )
+
+
+def end_session(session: Session, number: str) -> None:
+    """End the session of that number, if there is one."""
+    session.execute(delete(EditorSession).where(EditorSession.number == number))
+
+
+def end_sessions(
+    session: Session, editor_id: int, *, only: int | None = None, but: str = ""
+) -> int:
+    """End an editor's sessions, or `only` one, `but` for one; return how many."""
+    query = delete(EditorSession).where(
+        EditorSession.editor_id == editor_id, EditorSession.number != but
+    )
+    if only is not None:
+        query = query.where(EditorSession.id == only)
+    ended = session.execute(query.returning(EditorSession.id)).all()
+    return len(ended)
+
+
+def forget_sessions(session: Session, *, now: datetime) -> None:
+    """Delete what is left of sessions that have come to their end."""
+    session.execute(
+        delete(EditorSession).where(EditorSession.started_at < now - SESSION_LIVES)
+    )
+
+
+def forget_second_factor(session: Session, editor: Editor) -> None:
+    """Let an editor in with the password alone, until they set a factor up again.
+
+    Whoever is logged in as them is not any longer.
+    """
     editor.tf_primary_method = None
     editor.tf_totp_secret = None
     editor.mf_recovery_codes = None
     editor.webauthn = [key for key in editor.webauthn if key.usage != "secondary"]
     editor.fs_uniquifier = links.new_token()
+    end_sessions(session, editor.id)
 
 
 def by_email(session: Session, email: str) -> Editor | None:
@@ -252,10 +333,13 @@ def _new_editor(
 def _refuse_losing_the_last_owner(
     session: Session, newsletter: Newsletter, membership: Membership
 ) -> None:
+    """Keep an owner who has been here: an invitation may never be accepted."""
     others = [
         other
         for other in members(session, newsletter)
-        if other.name is Role.OWNER and other.id != membership.id
+        if other.name is Role.OWNER
+        and other.id != membership.id
+        and (other.editor.confirmed_at or not membership.editor.confirmed_at)
     ]
     if membership.name is Role.OWNER and not others:
         raise Conflict(

@@ -18,6 +18,7 @@ from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.orm import Session
 
+from newsletter import editors
 from newsletter.audit import reading
 from newsletter.config import Settings
 from newsletter.db import Database
@@ -231,6 +232,7 @@ def _forget(database: Database, _settings: Settings, now: datetime) -> None:
     with database.transaction() as session:
         gate.purge_counts(session, now=now)
         destinations.forget_old(session, now=now)
+        editors.forget_sessions(session, now=now)
         session.execute(
             delete(UsedLink).where(UsedLink.used_at < now - KEEP_USED_LINKS)
         )

@@ -227,6 +227,8 @@ class Newsletter(Base):
     ping_token: Mapped[str | None] = mapped_column(String(32), index=True, unique=True)
     pinged_at: Mapped[datetime | None]
     last_design: Mapped[int] = mapped_column(default=0)  # version; 0: as it comes
+    # Whether who works with it needs a second factor.
+    needs_factor: Mapped[bool] = mapped_column(default=False)
     created_at: Mapped[Created]
 
     design: Mapped["Design | None"] = relationship(
@@ -1124,6 +1126,22 @@ class WebAuthn(Base, WebAuthnMixin):
     usage: Mapped[str] = mapped_column(String(64))
 
     user: Mapped[Editor] = relationship(back_populates="webauthn")
+
+
+class EditorSession(Base):
+    """A browser in which an editor is logged in; without its row it no longer is."""
+
+    __tablename__ = "editor_session"
+
+    id: Mapped[Key]
+    number: Mapped[Secret] = mapped_column(unique=True)
+    editor_id: Mapped[int] = mapped_column(
+        ForeignKey("editor.id", ondelete="CASCADE"), index=True
+    )
+    browser: Mapped[str] = mapped_column(String(300), default="")  # as it calls itself
+    network: Mapped[str] = mapped_column(String(60), default="")  # truncated
+    started_at: Mapped[Created] = mapped_column(index=True)
+    seen_at: Mapped[Created]
 
 
 class AuditEntry(Base):

@@ -197,7 +197,7 @@ def test_forgetting_the_second_factor_ends_sessions(session: Session) -> None:
     editor = editors.add(session, EMAIL, Role.OWNER, now=NOW)
     editor.tf_primary_method, editor.tf_totp_secret = "authenticator", "x"
     before = editor.fs_uniquifier
-    editors.forget_second_factor(editor)
+    editors.forget_second_factor(session, editor)
     assert editor.tf_primary_method is None
     assert editor.fs_uniquifier != before
 

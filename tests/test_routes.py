@@ -103,6 +103,7 @@ def world(database: Database, settings: Settings) -> dict[str, Any]:
             "topic_id": topic.id,
             "editor_id": 1,
             "membership_id": 1,
+            "session_id": 1,
             "number": 1,
             "issue_id": draft.id,
             "subscription_id": reader.id,

@@ -147,6 +147,7 @@ WATCHED: dict[type[Base], Watched] = {
 NOT_WATCHED = {
     "audit": "the log itself",
     "feed_push": "what hubs agreed to, kept up by the clock",
+    "hub_parting": "what hubs are still to be told, kept up by the clock",
     "post_category": "what feeds say",
     "subscription_topic": "readers' own choices",
     "former_token": "follows from merging readers",
@@ -166,5 +167,6 @@ NOT_WATCHED = {
     "destination": "what workers learn",
     "worker": "what workers say",
     "job": "the clock",
+    "editor_session": "that somebody logged in; ending another's is noted",
     "used_link": "links that were used",
 }

@@ -59,7 +59,7 @@ def forget_second_factor(place: Installation, email: str) -> None:
         found = editors.by_email(session, email)
         if found is None:
             raise NotFound(N_("There is no editor called %(email)s."), email=email)
-        editors.forget_second_factor(found)
+        editors.forget_second_factor(session, found)
     click.echo(f"{found.email} logs in with the password alone until it is set again.")
 
 

@@ -69,6 +69,10 @@ function follow(part) {
 
 document.querySelectorAll("[data-follow]").forEach(follow);
 
+// Now and then the server hears that this session is used; a GET would change nothing.
+const { seen, token } = document.body.dataset;
+if (seen) fetch(seen, { method: "POST", headers: { "X-CSRFToken": token } }).catch(() => {});
+
 // A pressed button shows that it was.
 document.addEventListener("submit", (event) => {
   const button = event.submitter;

@@ -75,6 +75,37 @@ def queue_invitation(
     _send(session, settings, editor, words, notice, occasion, now=now)
 
 
+def queue_factor_reset(
+    session: Session,
+    settings: Settings,
+    editor: Editor,
+    by: str,
+    *,
+    now: datetime,
+) -> None:
+    """Tell an editor that an owner took their second factor away."""
+    words = i18n.language(editor.language)
+    notice = Notice(
+        subject=words.gettext("Your second factor has been reset"),
+        paragraphs=[
+            words.gettext(
+                "%(owner)s has reset the second factor of your account in Inkorg, and"
+                " all your sessions have ended. Until you set it up again, your"
+                " password alone logs you in.",
+                owner=by,
+            )
+        ],
+        button=words.gettext("Log in and set it up"),
+        url=f"{settings.base_url}/editor/account/second-factor",
+        footer=words.gettext(
+            "If you did not ask for this, choose a new password and tell an owner of"
+            " your newsletter."
+        ),
+    )
+    occasion = f"factor_reset:{editor.id}:{int(now.timestamp())}"
+    _send(session, settings, editor, words, notice, occasion, now=now)
+
+
 def _forgotten(words: Language, url: str) -> Notice:
     return Notice(
         subject=words.gettext("Choose a new password"),

@@ -11,18 +11,20 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from flask import Flask, abort, current_app, request
+from flask import Flask, abort, current_app, request, session
 from flask_login import current_user
 from flask_security import (
     LoginForm,
     Security,
     SQLAlchemyUserDatastore,
     hash_password,
+    tf_profile_changed,
 )
 from flask_security.utils import login_user
 from sqlalchemy import select
 from werkzeug.datastructures import ImmutableMultiDict, MultiDict
 
+from newsletter import editors
 from newsletter.config import Settings, subkey
 from newsletter.db import db, utcnow
 from newsletter.errors import N_, InvalidInput
@@ -38,6 +40,7 @@ NEXT = re.compile(r"/editor/[\w./?&=%+,:@-]*", re.ASCII)  # where a login may le
 # a Role, LOGIN or NOTHING.
 NEEDS = "inkorg_needs"
 LOGIN = "login"
+NEW_FACTOR = "new_factor"  # in a session: recovery codes are to be made
 NOTHING = "nothing"
 
 # Flask-Security's pages for those who are not logged in (yet); the rest need a login.
@@ -65,16 +68,9 @@ def log_in(uniquifier: str, how: str) -> bool:
     # session of its own, has made the one that this session may know out of date.
     found = select(Editor).where(Editor.fs_uniquifier == uniquifier)
     editor = db.session.scalar(found.execution_options(populate_existing=True))
-    if editor is None or not editor.active or has_second_factor(editor):
+    if editor is None or not editor.active or editors.has_second_factor(editor):
         return False
     return bool(login_user(editor, remember=False, authn_via=[how]))
-
-
-def has_second_factor(editor: Editor) -> bool:
-    """Tell whether logging in with a password takes one more step."""
-    return bool(editor.tf_primary_method) or any(
-        passkey.usage == "secondary" for passkey in editor.webauthn
-    )
 
 
 def hash_new_password(password: str) -> str:
@@ -111,6 +107,7 @@ def init_app(app: Flask, settings: Settings) -> None:
     security.i18n_domain = _Words()  # type: ignore[assignment]
     sessions.init_app(app, security.login_manager)
     guessing.init_app(app)
+    tf_profile_changed.connect(_offer_codes, app)
     _guard_views(app)
 
 
@@ -215,6 +212,9 @@ def _forms_only(view: Any) -> Any:
         if request.is_json:
             abort(400)
         request.args = _without_bad_next(request.args)
+        # Recovery codes are shown once, when they are made.
+        if request.endpoint == "security.mf_recovery_codes":
+            request.args = ImmutableMultiDict()
         request.form = _without_bad_next(request.form)
         return view(**values)
 
@@ -233,6 +233,11 @@ def _without_bad_next(values: MultiDict[str, str]) -> ImmutableMultiDict[str, st
 def _gone(**_: Any) -> Any:
     """Stand where a code could be had by mail: that would be no second factor."""
     abort(404)
+
+
+def _offer_codes(_app: Flask, user: Editor, **_: Any) -> None:
+    """Lead who has just set a factor up to recovery codes, once."""
+    session[NEW_FACTOR] = not user.mf_recovery_codes
 
 
 class _Words:

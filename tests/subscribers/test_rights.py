@@ -47,8 +47,7 @@ NOT_ABOUT_READERS = {
     *("schedule", "occurrence", "message_post"),
     *("category", "post_category", "picture", "design", "logo"),
     *("claim_mark", "lease", "hub_parting"),
-
-    *("claim_mark", "lease"),
+    "editor_session",
     "audit",  # knows readers by their number alone
 }
 HANDED_OVER = {

@@ -25,7 +25,7 @@ from newsletter.audit import recording
 from newsletter.db import db, transaction
 from newsletter.errors import N_, Forbidden, NotFound
 from newsletter.models import Editor, Newsletter, Role
-from newsletter.web import rendering
+from newsletter.web import rendering, sessions
 from newsletter.web.login import LOGIN, NEEDS, NOTHING, current_editor
 
 View = TypeVar("View", bound=Callable[..., Any])
@@ -60,6 +60,8 @@ def needs(role: Role) -> Callable[[View], Callable[..., Any]]:
                 raise Forbidden(
                     N_("Your role lets you look, not change this. Ask an owner.")
                 )
+            if editors.lacks_factor(editor, newsletter):
+                return _to_second_factor(newsletter)
             return view(newsletter, **values)
 
         setattr(wrapper, NEEDS, role)
@@ -77,6 +79,8 @@ def needs_login(view: View) -> Callable[..., Any]:
         if editor is None:
             return _to_login()
         rendering.speak(editor.language)
+        if any(isinstance(v, int) and v > MAX_ID for v in values.values()):
+            abort(404)
         return view(editor, **values)
 
     setattr(wrapper, NEEDS, LOGIN)
@@ -119,6 +123,7 @@ def render(template: str, newsletter: Newsletter | None, /, **values: Any) -> st
         duration=rendering.words().duration,
         works_with_several=editors.works_with_several(editor),
         may_own=may_own,
+        tells_seen=sessions.is_due(),
         **values,
     )
 
@@ -139,6 +144,27 @@ def _newsletter_for(editor: Editor, slug: str) -> Newsletter:
     if role is None:
         raise NotFound(N_("There is no newsletter called %(slug)s."), slug=slug[:63])
     return newsletter
+
+
+def _to_second_factor(newsletter: Newsletter) -> Response:
+    """Send someone to set a second factor up before anything else."""
+    if request.method not in {"GET", "HEAD"}:
+        raise Forbidden(
+            N_(
+                "This newsletter asks for a second factor. Set yours up first, under"
+                " Your account."
+            )
+        )
+    if "_flashes" not in flask.session:  # one line, however many parts of a page ask
+        say(
+            N_(
+                "%(title)s asks for a second factor. Switch it on here, then you can go"
+                " on."
+            ),
+            "info",
+            title=newsletter.title,
+        )
+    return redirect(flask.url_for("security.two_factor_setup"))
 
 
 def _to_login() -> Response:

@@ -94,6 +94,7 @@ def ids(app: Flask, database: Database) -> dict[str, dict[str, Any]]:
                 "feed_id": feed.id,
                 "subscription_id": reader.id,
                 "membership_id": 0,
+                "session_id": 0,
                 "number": newsletter.last_design,
             }
     return found

@@ -1,6 +1,7 @@
 """Commands about issues: draft, look at, try, send, follow and stop them."""
 
 import sys
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,20 @@ from newsletter.cli.common import (
 )
 from newsletter.db import utcnow
 from newsletter.digests import compose, drafts, letters, publish, telling
+from newsletter.digests.preflight import report as preflight
+from newsletter.digests.preflight.findings import Finding, Level
 from newsletter.digests.status import status as figures_of
 from newsletter.errors import InkorgError, InvalidInput
 from newsletter.mail import destinations, mime, outcomes
 from newsletter.models import Issue, IssueState, Newsletter
 
 LISTED = 50
+MARKS = {
+    Level.ERROR: "✗",
+    Level.WARNING: "!",
+    Level.UNKNOWN: "?",
+    Level.PASSED: "✓",
+}
 issue_id = click.argument("issue_id", metavar="ID", type=int)
 
 
@@ -188,6 +197,24 @@ def test(place: Installation, issue_id: int, address: str, language: str) -> Non
         _mention_workers(session)
 
 
+@issue.command(epilog=example("issue check 12"))
+@issue_id
+@json_option
+@with_installation
+def check(place: Installation, issue_id: int, as_json: bool) -> None:
+    """Look for what is wrong with an issue before it is sent. Exits 1 on errors."""
+    with place.database.reading() as session:
+        found = drafts.find(session, issue_id)
+        readers = publish.readers(session, found, now=utcnow())
+        report = preflight.of(session, place.settings, found, readers=readers)
+    if as_json:
+        show_json([_finding(finding) for finding in report.findings])
+    else:
+        _show_findings(report.findings)
+    if report.errors:
+        raise SystemExit(1)
+
+
 @issue.command(epilog=example("issue send 12 --wait"))
 @issue_id
 @click.option("--wait", is_flag=True, help="Follow it until everyone is settled.")
@@ -202,24 +229,33 @@ def test(place: Installation, issue_id: int, address: str, language: str) -> Non
     metavar="TIME",
     help="Such as 2026-11-30T08:00, in the newsletter's time zone.",
 )
+@click.option("--yes", is_flag=True, help="Do not ask about warnings.")
 @with_installation
 def send(
-    place: Installation, issue_id: int, wait: bool, after: int | None, at: str | None
+    place: Installation,
+    issue_id: int,
+    wait: bool,
+    after: int | None,
+    at: str | None,
+    yes: bool,
 ) -> None:
     """Send an issue to everyone who is to get it. Twice sends it once.
+
+    What `issue check` calls an error stops it. Warnings ask on a terminal, and are
+    only printed elsewhere.
 
     With --wait the exit status is 0 when the issue is sent. Where no worker runs, this
     command does the sending itself. With --after or --at a worker sends it then.
     """
+    if bool(wait) + bool(after) + bool(at) > 1:
+        raise click.UsageError("--wait, --after and --at exclude each other.")
+    _preflight(place, issue_id, yes)
     if after or at:
-        if wait or (after and at):
-            raise click.UsageError("--wait, --after and --at exclude each other.")
         _send_later(place, issue_id, after, at)
         return
     with place.database.transaction() as session:
         found = drafts.find(session, issue_id)
         if not (wait and found.state in (IssueState.SENDING, IssueState.SENT)):
-            publish.check_look(place.settings, found)
             total = publish.send(session, place.settings, found, now=utcnow())
             click.echo(f"Issue {found.number} goes to {counted(total, 'reader')}.")
         if not wait:
@@ -236,7 +272,6 @@ def _send_later(
     with place.database.transaction() as session:
         found = drafts.find(session, issue_id)
         zone = found.newsletter.timezone
-        publish.check_look(place.settings, found)
         if after:
             expected = publish.readers(session, found, now=now)
             publish.send_soon(
@@ -329,6 +364,40 @@ def cancel(place: Installation, issue_id: int) -> None:
     with place.database.transaction() as session:
         publish.cancel(session, drafts.find(session, issue_id), now=utcnow())
     click.echo("Cancelled. Its posts are new again for those who did not get it.")
+
+
+def _preflight(place: Installation, issue_id: int, yes: bool) -> None:
+    """Stop at errors, and ask about warnings where somebody can answer."""
+    with place.database.reading() as session:
+        found = drafts.find(session, issue_id)
+        if found.state not in drafts.EDITABLE:
+            return
+        readers = publish.readers(session, found, now=utcnow())
+        report = preflight.of(session, place.settings, found, readers=readers)
+    preflight.refuse(report, report.mark)
+    _show_findings(report.warnings, err=True)
+    if report.warnings and not yes and sys.stdin.isatty():
+        click.confirm("Send it all the same?", abort=True, err=True)
+
+
+def _show_findings(findings: Sequence[Finding], *, err: bool = False) -> None:
+    words = i18n.language(i18n.SOURCE)
+    for finding in findings:
+        line = f"{finding.sentence(words)} {finding.what_to_do(words)}".rstrip()
+        click.echo(f"{MARKS[finding.level]} {line}", err=err)
+        for place in finding.where:
+            click.echo(f"    {place}", err=err)
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    words = i18n.language(i18n.SOURCE)
+    return {
+        "code": finding.code,
+        "level": finding.level.value,
+        "what": finding.sentence(words),
+        "what_to_do": finding.what_to_do(words),
+        "where": list(finding.where),
+    }
 
 
 def _tell_of_rhythm(figures: dict[str, Any]) -> None:

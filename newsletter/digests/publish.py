@@ -37,6 +37,7 @@ from newsletter.config import Settings
 from newsletter.digests import archive, compose, drafts, letters, occurrences
 from newsletter.digests import editions as plans
 from newsletter.digests.editions import REACHED, Edition, Plan, audience_count
+from newsletter.digests.preflight import wayout
 from newsletter.errors import N_, Conflict, InkorgError, InvalidInput
 from newsletter.i18n import Language
 from newsletter.mail import ledger, outbox
@@ -87,16 +88,6 @@ def check(session: Session, issue: Issue) -> None:
             title=post.title,
             number=number,
         )
-
-
-def check_look(settings: Settings, issue: Issue) -> None:
-    """Make sure that the newsletter's theme can write the issue.
-
-    For a person who is about to send: an issue that is on its way is not stopped by a
-    theme, but goes out in the default one. Raises ThemeError or InvalidInput.
-    """
-    words = i18n.language(issue.newsletter.language)
-    compose.compose(settings, issue, issue.newsletter, issue.posts, words)
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,7 +289,10 @@ def _queue(
 def _message(
     session: Session, settings: Settings, issue: Issue, edition: Edition, now: datetime
 ) -> Message:
-    """Freeze an edition; one that nobody gets is the archive's."""
+    """Freeze an edition; one that nobody gets is the archive's.
+
+    Raises ThemeError if it would leave readers no way out.
+    """
     newsletter = issue.newsletter
     words = i18n.language(edition.language)
     token = links.new_token()
@@ -312,6 +306,7 @@ def _message(
         web_url=url,
         forgiving=True,
     )
+    wayout.check(letter)
     message = outbox.store_edition(
         session,
         letter,

@@ -9,11 +9,11 @@ from werkzeug.wrappers import Response as AnyResponse
 from newsletter import rhythms
 from newsletter.db import db
 from newsletter.digests import compose, publish, telling
-from newsletter.errors import N_, InkorgError
+from newsletter.errors import N_
 from newsletter.models import Issue, Newsletter, Role
 from newsletter.web import rendering
 from newsletter.web.security import current_settings
-from newsletter.web.workspace import issue_form
+from newsletter.web.workspace import issue_form, preflight
 from newsletter.web.workspace.access import needs, render, say, writing
 
 bp = Blueprint("approval", __name__)
@@ -24,12 +24,8 @@ SENDER_FIELDS = ("postal_address", "from_email")  # put right in the settings
 def page(newsletter: Newsletter, issue: Issue) -> str:
     """Return the page of an issue that waits."""
     session, words = db.session(), rendering.words()
-    problem, in_settings = "", False
-    try:
-        publish.check(session, issue)
-    except InkorgError as error:
-        problem = words.error(error)
-        in_settings = getattr(error, "field", "") in SENDER_FIELDS
+    readers = publish.audience_count(session, issue)
+    report = preflight.look(session, issue, readers=readers)
     return render(
         "editor/issue_held.html",
         newsletter,
@@ -38,11 +34,12 @@ def page(newsletter: Newsletter, issue: Issue) -> str:
         why=telling.held_because(issue, words),
         since=issue.scheduled_at or issue.created_at,
         rhythm=rhythms.describe(issue.rhythm, words) if issue.rhythm else "",
-        readers=publish.audience_count(session, issue),
+        readers=readers,
         posts=compose.shown(issue.posts),
         fingerprint=issue_form.fingerprint(issue),
-        problem=problem,
-        in_settings=in_settings,
+        problem=words.error(report.refusal) if report.refusal else "",
+        in_settings=getattr(report.refusal, "field", "") in SENDER_FIELDS,
+        preflight=preflight.panel(report, says_refusal=False),
     )
 
 

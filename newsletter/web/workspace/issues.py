@@ -23,7 +23,7 @@ from newsletter.posts import listing
 from newsletter.subscribers import addresses
 from newsletter.web import rendering
 from newsletter.web.security import current_settings, status_of
-from newsletter.web.workspace import approval, issue_form, preview, sending
+from newsletter.web.workspace import approval, issue_form, preflight, preview, sending
 from newsletter.web.workspace.access import needs, render, say, this_editor, writing
 from newsletter.web.workspace.issue_form import LIMITS, IssueForm
 from newsletter.web.workspace.sending import STATE_COLOURS, STATE_WORDS, UNDER_WAY
@@ -220,7 +220,9 @@ def _compose_page(
         limit=POSTS_TO_ADD + len(here),
     )
     words = i18n.language(newsletter.language)
-    letter = publish.sample_letter(current_settings(), issue, words)
+    letter = compose.compose(
+        current_settings(), issue, newsletter, issue.posts, words, forgiving=True
+    )
     entries = compose.shown(issue.posts)
     others = [post for post in recent.posts if post.id not in here][:POSTS_TO_ADD]
     titles = issue_form.titles_of(issue)
@@ -238,6 +240,7 @@ def _compose_page(
             db.session(), newsletter, [*others, *(entry.post for entry in issue.posts)]
         ),
         subject=letter.subject,
+        preflight=preflight.panel(preflight.look(db.session(), issue, letter=letter)),
         made_subject=wording.subject(titles, words),
         made_preview_text=wording.preview(titles, excerpt),
         shown=len(entries),

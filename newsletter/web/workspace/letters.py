@@ -16,7 +16,13 @@ from newsletter.plaintext import squeeze
 from newsletter.subscribers import addresses, choices
 from newsletter.web import rendering
 from newsletter.web.security import MAX_FORM_BYTES, current_settings, status_of
-from newsletter.web.workspace import issue_form, issue_preview, letter_form, preview
+from newsletter.web.workspace import (
+    issue_form,
+    issue_preview,
+    letter_form,
+    preflight,
+    preview,
+)
 from newsletter.web.workspace.access import needs, render, say, this_editor, writing
 from newsletter.web.workspace.issues import Stale
 from newsletter.web.workspace.letter_form import LIMITS, SPANS, LetterForm
@@ -203,6 +209,7 @@ def _page(
         counted=_counted(newsletter, form.audience),
         title=issue_form.subject_of(issue, newsletter),
         size_kb=_size(newsletter, issue),
+        preflight=preflight.panel(preflight.look(db.session(), issue)),
         letter_languages=[(code, words.name_of(code)) for code in offered],
         topics=[(topic.slug, topic.name) for topic in known.topics.values()],
         rhythms=[(text, rhythms.describe(text, words)) for text in known.rhythms],

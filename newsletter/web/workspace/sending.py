@@ -7,13 +7,14 @@ from newsletter import i18n, moments
 from newsletter.db import db, utcnow
 from newsletter.digests import compose, drafts, explain, letters, publish
 from newsletter.digests.drafts import EDITABLE
+from newsletter.digests.preflight import audience
 from newsletter.errors import N_, Conflict, InkorgError, InvalidInput
 from newsletter.mail import outcomes, relays
 from newsletter.models import Issue, IssueKind, IssueState, Newsletter, Role
 from newsletter.subscribers import directory
 from newsletter.web import rendering
 from newsletter.web.security import current_settings, status_of
-from newsletter.web.workspace import issue_form
+from newsletter.web.workspace import issue_form, preflight
 from newsletter.web.workspace.access import needs, render, say, writing
 
 bp = Blueprint("sending", __name__)
@@ -66,7 +67,7 @@ def send(newsletter: Newsletter, issue_id: int) -> AnyResponse | tuple[str, int]
             if issue.state in EDITABLE and not drafts.is_leaving(issue):
                 expected = publish.readers(session, issue, now=utcnow())
                 _refuse_other(issue, expected)
-                publish.check_look(current_settings(), issue)
+                preflight.refuse(session, issue, expected)
                 publish.send_soon(
                     session,
                     current_settings(),
@@ -105,7 +106,8 @@ def schedule(newsletter: Newsletter, issue_id: int) -> AnyResponse | tuple[str, 
         with writing(newsletter) as (session, here):
             issue = issue_form.issue_of(session, here, issue_id)
             _refuse_other(issue, None)
-            publish.check_look(current_settings(), issue)
+            count = publish.readers(session, issue, now=utcnow())
+            preflight.refuse(session, issue, count)
             publish.schedule(session, issue, at, now=utcnow())
     except InkorgError as error:
         return _ask_again(newsletter, issue_id, error)
@@ -282,14 +284,15 @@ def _ask_page(
     newsletter: Newsletter, issue: Issue, errors: dict[str, str] | None = None
 ) -> str:
     session = db.session()
-    problem, in_settings, found = "", False, []
+    refusal: InkorgError | None = None
+    found = []
     try:
         found = publish.planned(session, issue, now=utcnow())
-        publish.check(session, issue)
-        publish.check_look(current_settings(), issue)
     except InkorgError as error:
-        problem = rendering.words().error(error)
-        in_settings = getattr(error, "field", "") in SENDER_FIELDS
+        refusal = error
+    readers = sum(edition.readers for edition in found)
+    report = preflight.look(session, issue, readers=readers)
+    refusal = refusal or report.refusal
     letter = publish.sample_letter(current_settings(), issue)
     readers_of: dict[str, int] = {}
     for edition in found:
@@ -301,16 +304,20 @@ def _ask_page(
         newsletter,
         issue=issue,
         subject=letter.subject,
-        readers=sum(readers_of.values()),
+        readers=readers,
+        against=audience.against(
+            rendering.words(), readers, audience.last_time(session, issue)
+        ),
+        preflight=preflight.panel(report, says_refusal=False),
         by_language=[
-            (i18n.language(code).name, readers) for code, readers in readers_of.items()
+            (i18n.language(code).name, count) for code, count in readers_of.items()
         ],
         editions=len(found),
         titles=issue_form.titles_of(issue),
         again=_sent_again(newsletter, issue),
         fingerprint=issue_form.fingerprint(issue),
-        problem=problem,
-        in_settings=in_settings,
+        problem=rendering.words().error(refusal) if refusal else "",
+        in_settings=getattr(refusal, "field", "") in SENDER_FIELDS,
         letter=_letter(newsletter, issue),
         errors=errors or {},
         at=request.form.get("at", "") or _moment_of(issue),

@@ -56,7 +56,9 @@ VARIANTS = {
     "overview.start": ("", "?all=1"),
     "subscribers.index": (
         "", "?status=left", "?q=lindqvist", "?q=sara.gren7", "?q=nobody-at-all",
-        "?q=sara&status=paused", "?after=m",
+        "?q=sara&status=paused", "?q=nn", "?q=w", "?q=exempel.se&status=suppressed",
+        "?after=500000", "?q=berg&after=500000", "?segment=language:en",
+        "?segment=silent:365d+-language:en&status=active", "?segment=since:2099-01-01",
     ),
     "posts.index": ("", "?q=gången", "?state=draft"),
     "issues.index": ("", "?before=250"),

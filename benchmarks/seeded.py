@@ -66,7 +66,7 @@ from newsletter.models import (
     Topic,
 )
 from newsletter.posts import editing
-from newsletter.subscribers import consent
+from newsletter.subscribers import consent, directory, finding
 
 READERS, ISSUES, IN_FULL, SOME = 1_000_000, 500, 3, 2_000
 SLUG, NEIGHBOUR = content.SLUG, "grannen"
@@ -503,7 +503,14 @@ REASONS = ("no_mailbox", "mailbox_full", "no_host", "blocked")
 
 
 def tidy(database: Database) -> None:
-    """Let the database look at what it holds, as it does by itself in time."""
+    """Let the clock and the database catch up, as they do by themselves in time."""
+    now, added = utcnow() + finding.SETTLED, 1
+    while added:
+        with database.transaction() as session:
+            added = finding.catch_up(session, now=now, limit=20_000)
+    with database.transaction() as session:
+        for newsletter_id, counts in directory.count_many(session).items():
+            directory.keep_counts(session, newsletter_id, counts, now=now)
     with database.engine.connect() as connection:
         connection = connection.execution_options(isolation_level="AUTOCOMMIT")
         connection.execute(text("ANALYZE" if database.is_sqlite else "VACUUM ANALYZE"))

@@ -39,6 +39,7 @@ class InvalidInput(InkorgError):
     """That cannot be used as it is."""
 
     code = "invalid_input"
+    span: tuple[int, int] | None = None  # where in the text, if one place is at fault
 
     def __init__(self, message: str = "", *, field: str = "", **values: object) -> None:
         """Name the form field at fault, where there is one."""

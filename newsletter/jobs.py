@@ -28,7 +28,7 @@ from newsletter.errors import N_, InkorgError
 from newsletter.mail import destinations, keyring
 from newsletter.models import Issue, Job, UsedLink
 from newsletter.posts import editing, fetching, websub
-from newsletter.subscribers import gate, preferences, signup
+from newsletter.subscribers import directory, finding, gate, preferences, signup
 
 log = logging.getLogger(__name__)
 
@@ -248,6 +248,28 @@ def _renew_keys(database: Database, settings: Settings, _now: datetime) -> int:
         return keyring.renew(session, settings)
 
 
+def _index_addresses(database: Database, _settings: Settings, now: datetime) -> int:
+    return _in_batches(database, finding.catch_up, now)
+
+
+def _count_readers(database: Database, _settings: Settings, now: datetime) -> int:
+    with database.reading() as session:
+        counted = directory.count_many(session)
+    for newsletter_id, counts in counted.items():
+        with database.transaction() as session:
+            directory.keep_counts(session, newsletter_id, counts, now=now)
+    return len(counted)
+
+
+def _merge_addresses(database: Database, _settings: Settings, _now: datetime) -> None:
+    """Write the index of addresses anew, in short transactions."""
+    first = more = True
+    while more:
+        with database.transaction() as session:
+            more = finding.merge(session, first=first)
+        first = False
+
+
 def _in_batches(database: Database, work: Callable[..., int], now: datetime) -> int:
     """Repeat `work` in short transactions until a batch is not full."""
     total = 0
@@ -270,6 +292,9 @@ TASKS = (
     Task("fetch-feeds", timedelta(seconds=5), _fetch_feeds),
     Task("ask-hubs", timedelta(seconds=30), _ask_hubs),
     Task("delete-unconfirmed", timedelta(hours=1), _delete_unconfirmed),
+    Task("count-readers", timedelta(minutes=2), _count_readers),
+    Task("index-addresses", timedelta(minutes=1), _index_addresses),
+    Task("merge-addresses", timedelta(days=1), _merge_addresses),
     Task("forget", timedelta(hours=1), _forget),
     Task("forget-changes", timedelta(hours=1), _forget_changes),
     Task("renew-keys", timedelta(hours=1), _renew_keys),

@@ -14,6 +14,8 @@
         ├──< audit                                 who changed what
         └──< membership >── editor                 who may do what
 
+Beside it stands the index of parts of addresses, `subscribers/finding.py`.
+
 `message` also holds every single mail (a confirmation is a message with one delivery),
 so that there is one outbox, one ledger and one sender. `mail/ledger.py` is the only
 writer of `delivery.state`, and of `lease` and `claim_mark`, which say who has claimed
@@ -561,6 +563,7 @@ class Subscription(Base):
         Index("ix_subscription_requested", "status", "requested_at"),
         Index("ix_subscription_joined", "newsletter_id", "confirmed_at"),
         Index("ix_subscription_gone", "newsletter_id", "left_at"),
+        Index("ix_subscription_newest", "newsletter_id", "status", "subscriber_id"),
     )
 
     id: Mapped[Key]
@@ -589,6 +592,19 @@ class Subscription(Base):
 
     subscriber: Mapped[Subscriber] = relationship(lazy="joined")
     newsletter: Mapped[Newsletter] = relationship()
+
+
+class Tally(Base):
+    """How many subscriptions of a large newsletter stood where, when it was counted."""
+
+    __tablename__ = "tally"
+
+    newsletter_id: Mapped[int] = mapped_column(
+        ForeignKey("newsletter.id", ondelete="CASCADE"), primary_key=True
+    )
+    status: Mapped[str] = mapped_column(String(20), primary_key=True)
+    number: Mapped[int]
+    counted_at: Mapped[datetime]
 
 
 class FormerToken(Base):

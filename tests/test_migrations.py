@@ -12,6 +12,11 @@ from newsletter.db import Base, prepare_engine
 from tests.postgres import Postgres
 
 
+def is_of_the_models(name: str | None, *_about: object) -> bool:
+    """Leave out the index of parts of addresses: each database has its own kind."""
+    return not (name or "").startswith("address_search")
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A database with nothing in it, of each kind."""
@@ -26,7 +31,8 @@ def test_migrations_make_what_the_models_say(empty_url: str) -> None:
     prepare_engine(engine)
     migrate.upgrade(engine)
     with engine.connect() as connection:
-        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        opts = {"compare_type": True, "include_name": is_of_the_models}
+        context = MigrationContext.configure(connection, opts=opts)
         differences = compare_metadata(context, Base.metadata)
     engine.dispose()
     assert differences == []
@@ -39,7 +45,10 @@ def test_upgrading_twice_is_harmless(empty_url: str) -> None:
     migrate.upgrade(engine)
     tables = set(inspect(engine).get_table_names())
     engine.dispose()
-    assert tables == {*Base.metadata.tables, "alembic_version"}
+    assert {name for name in tables if is_of_the_models(name)} == {
+        *Base.metadata.tables,
+        "alembic_version",
+    }
 
 
 def test_constraints_have_the_same_names_as_the_models(empty_url: str) -> None:

@@ -169,4 +169,5 @@ NOT_WATCHED = {
     "job": "the clock",
     "editor_session": "that somebody logged in; ending another's is noted",
     "used_link": "links that were used",
+    "tally": "counts, kept up by the clock",
 }

@@ -52,7 +52,7 @@ KINDS = {
 }
 _SPAN = re.compile(r"([1-9]\d{0,3})([dw])")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
-_SPACES = re.compile(r"[\s\x00-\x1f]+")
+_WORD = re.compile(r"[^\s\x00-\x1f]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,16 +145,26 @@ def known(session: Session, newsletter: Newsletter) -> Known:
 
 
 def parse(text: str, known: Known) -> Segment:
-    """Read a segment. Raises InvalidInput naming the word that cannot be read."""
+    """Read a segment. Raises InvalidInput naming the word that cannot be read.
+
+    `span` of the error is where it stands in `text`.
+    """
     if len(text) > MAX_CHARACTERS:
         raise _wrong(
             N_("That is too long for a segment: %(limit)s characters fit."),
             limit=MAX_CHARACTERS,
         )
-    words = [word for word in _SPACES.split(text) if word]
+    words = list(_WORD.finditer(text))
     if len(words) > MAX_WORDS:
         raise _wrong(N_("A segment has at most %(limit)s conditions."), limit=MAX_WORDS)
-    return Segment(tuple(dict.fromkeys(_term(word, known) for word in words)))
+    terms = []
+    for word in words:
+        try:
+            terms.append(_term(word[0], known))
+        except InvalidInput as error:
+            error.span = word.span()
+            raise
+    return Segment(tuple(dict.fromkeys(terms)))
 
 
 def conditions(

@@ -1,29 +1,41 @@
-"""Readers as editors see them: search, counts, growth. Reads only."""
+"""Readers as editors see them: search, counts, growth."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import ColumnElement, exists, func, or_, select
-from sqlalchemy.orm import InstrumentedAttribute, Session
+from sqlalchemy import ColumnElement, Select, delete, exists, func, select
+from sqlalchemy.orm import InstrumentedAttribute, Session, contains_eager
 
 from newsletter.errors import N_, InvalidInput, NotFound
-from newsletter.models import Newsletter, Status, Subscriber, Subscription
+from newsletter.models import Newsletter, Status, Subscriber, Subscription, Tally
+from newsletter.subscribers import finding
 from newsletter.subscribers.addresses import read_address, readable, spellings
 
 MAX_PAGE = 200
 STREAM_BATCH = 1000
-MANY = 5000
+FEW = 10_000  # subscriptions that are all looked at for one page
+MANY = 20_000  # subscriptions that are not counted for every page
+# How many are looked at, the newest first, before a page is shown as it is.
+STEPS = (200, 2_000, 8_000)
+NEWEST = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some subscriptions in the order of their addresses, and where the next begin."""
+    """Some subscriptions, the newest first, and where the next begin."""
 
     subscriptions: list[Subscription]
-    next_after: str | None  # give it back as `after`
+    next_after: int | None  # give it back as `after`; None: there are no more
+    # When the last that was looked at came, where that was as far as it went at once.
+    looked_back_to: datetime | None = None
+
+    @property
+    def unfinished(self) -> bool:
+        """Tell whether the page is not full, though there may be more."""
+        return self.looked_back_to is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +47,7 @@ class Counts:
     paused: int = 0
     left: int = 0
     suppressed: int = 0
+    counted_at: datetime | None = None  # where it is not counted anew every time
 
     @property
     def total(self) -> int:
@@ -67,17 +80,99 @@ def search(
     *,
     text: str = "",
     status: Status | None = None,
-    after: str = "",
+    conditions: Sequence[ColumnElement[bool]] = (),
+    after: int | None = None,
     limit: int = 50,
 ) -> Page:
-    """Return subscriptions whose address contains `text`, by address.
+    """Return subscriptions whose address contains `text`, the newest first.
 
-    Keyset-paged: the tenth thousandth page costs what the first does.
+    `conditions` are about the Subscription, as `segments.conditions` gives them.
+
+    Costs the same at any size: what cannot be found by an index is looked for among
+    some thousands, and the page says how far that went (`looked_back_to`).
     """
     limit = max(1, min(limit, MAX_PAGE))
-    rows = _by_address(session, newsletter, text, status, after, limit + 1)
-    more = len(rows) > limit
-    return Page(rows[:limit], rows[limit - 1].subscriber.email_key if more else None)
+    needles = sorted(spellings(text[:254])) if text.strip() else []
+    wanted = [finding.holds(needles)] if needles else []
+    look = _Look(session, newsletter, status, [*wanted, *conditions])
+    before = NEWEST if after is None else after
+    rows: list[Subscription] = []
+    for size in (FEW + 1,) if look.are_few() else STEPS:
+        if size == STEPS[-1] and finding.can_look_up(needles):
+            found = finding.look_up(session, needles, before=before, limit=size)
+            rows += look.among(found.ids, limit + 1 - len(rows))
+            before = found.floor
+        else:
+            floor = look.floor(before, size)
+            rows += look.between(floor, before, size, limit + 1 - len(rows))
+            before = floor
+        if len(rows) > limit or not before:
+            break
+    if len(rows) > limit:
+        return Page(rows[:limit], rows[limit - 1].subscriber_id)
+    return Page(rows, before or None, look.moment(before) if before else None)
+
+
+class _Look:
+    """Subscriptions of one newsletter, in the order of their subscribers."""
+
+    def __init__(
+        self,
+        session: Session,
+        newsletter: Newsletter,
+        status: Status | None,
+        wanted: Sequence[ColumnElement[bool]],
+    ) -> None:
+        self.session = session
+        self.wanted = wanted
+        self.theirs = [Subscription.newsletter_id == newsletter.id]
+        if status is not None:
+            self.theirs.append(Subscription.status == status)
+
+    def are_few(self) -> bool:
+        """Tell whether all can be looked at, each time."""
+        some = select(Subscription.id).where(*self.theirs).limit(FEW + 1).subquery()
+        number = self.session.scalar(select(func.count()).select_from(some)) or 0
+        return number <= FEW
+
+    def floor(self, before: int, size: int) -> int:
+        """Return the last of the next `size` subscribers; 0: they are fewer."""
+        query = self._next(before, Subscription.subscriber_id).offset(size - 1)
+        return self.session.scalar(query.limit(1)) or 0
+
+    def between(
+        self, floor: int, before: int, size: int, limit: int
+    ) -> list[Subscription]:
+        """Return those who are wanted of the next `size`."""
+        # Read in the order of the index, whatever else is asked of them.
+        some = self._next(before, Subscription.id).limit(size)
+        some = some.where(Subscription.subscriber_id >= floor)
+        return self._those(Subscription.id.in_(select(some.subquery().c.id)), limit)
+
+    def among(self, subscriber_ids: list[int], limit: int) -> list[Subscription]:
+        """Return those who are wanted of some subscribers."""
+        return self._those(Subscription.subscriber_id.in_(subscriber_ids), limit)
+
+    def moment(self, subscriber_id: int) -> datetime | None:
+        """Return when a subscriber, or the next newer one here, came."""
+        query = select(Subscription.created_at).where(*self.theirs)
+        query = query.where(Subscription.subscriber_id >= subscriber_id)
+        return self.session.scalar(query.order_by(Subscription.subscriber_id).limit(1))
+
+    def _next(self, before: int, what: InstrumentedAttribute[int]) -> Select[int]:
+        query = select(what).where(*self.theirs, Subscription.subscriber_id < before)
+        return query.order_by(Subscription.subscriber_id.desc())
+
+    def _those(self, some: ColumnElement[bool], limit: int) -> list[Subscription]:
+        query = (
+            select(Subscription)
+            .join(Subscription.subscriber)
+            .options(contains_eager(Subscription.subscriber))
+            .where(*self.theirs, some, *self.wanted)
+            .order_by(Subscription.subscriber_id.desc())
+            .limit(limit)
+        )
+        return list(self.session.scalars(query))
 
 
 def newest(
@@ -131,12 +226,59 @@ def subscription(
 
 
 def counts(session: Session, newsletter: Newsletter) -> Counts:
-    """Return how many subscriptions stand where."""
-    query = (
-        select(Subscription.status, func.count())
-        .where(Subscription.newsletter_id == newsletter.id)
-        .group_by(Subscription.status)
+    """Return how many subscriptions stand where.
+
+    Of many, as the clock last counted them (`keep_counts`).
+    """
+    theirs = select(Subscription.status).where(
+        Subscription.newsletter_id == newsletter.id
     )
+    some = _by_status(session, theirs.limit(MANY + 1))
+    if some.total <= MANY:
+        return some
+    kept = session.execute(
+        select(Tally.status, Tally.number, Tally.counted_at).where(
+            Tally.newsletter_id == newsletter.id
+        )
+    ).all()
+    if not kept:
+        return _by_status(session, theirs)
+    numbers = {row.status: row.number for row in kept}
+    return Counts(**numbers, counted_at=min(row.counted_at for row in kept))
+
+
+def count_many(session: Session) -> dict[int, Counts]:
+    """Count the newsletters that have many subscriptions, by their ids."""
+    found = {}
+    for newsletter_id in session.scalars(select(Newsletter.id)):
+        theirs = select(Subscription.status).where(
+            Subscription.newsletter_id == newsletter_id
+        )
+        if _by_status(session, theirs.limit(MANY + 1)).total > MANY:
+            found[newsletter_id] = _by_status(session, theirs)
+    return found
+
+
+def keep_counts(
+    session: Session, newsletter_id: int, counted: Counts, *, now: datetime
+) -> None:
+    """Write down what was counted, for `counts`."""
+    session.execute(delete(Tally).where(Tally.newsletter_id == newsletter_id))
+    session.add_all(
+        Tally(
+            newsletter_id=newsletter_id,
+            status=status.value,
+            number=getattr(counted, status.value),
+            counted_at=now,
+        )
+        for status in Status
+    )
+    session.flush()
+
+
+def _by_status(session: Session, theirs: Select[Status]) -> Counts:
+    some = theirs.subquery()
+    query = select(some.c.status, func.count()).group_by(some.c.status)
     return Counts(**{status.value: n for status, n in session.execute(query)})
 
 
@@ -168,7 +310,7 @@ def export_batches(
     """Yield all subscriptions by address, a thousand at a time, and forget them."""
     after = ""
     while True:
-        rows = _by_address(session, newsletter, "", status, after, STREAM_BATCH)
+        rows = _by_address(session, newsletter, status, after)
         if not rows:
             return
         after = rows[-1].subscriber.email_key
@@ -180,12 +322,7 @@ def export_batches(
 
 
 def _by_address(
-    session: Session,
-    newsletter: Newsletter,
-    text: str,
-    status: Status | None,
-    after: str,
-    limit: int,
+    session: Session, newsletter: Newsletter, status: Status | None, after: str
 ) -> list[Subscription]:
     """Return the next subscriptions by address.
 
@@ -196,25 +333,19 @@ def _by_address(
     if status is not None:
         theirs.append(Subscription.status == status)
     wanted = [Subscriber.email_key > after]
-    if text := text.strip()[:254]:
-        found = (
-            Subscriber.email_key.contains(spelling, autoescape=True)
-            for spelling in sorted(spellings(text))
-        )
-        wanted.append(or_(*found))
     query = select(Subscription).join(Subscription.subscriber).where(*theirs)
     if _are_many(session, theirs):
         is_theirs = exists().where(Subscription.subscriber_id == Subscriber.id, *theirs)
         walk = select(Subscriber.id).where(*wanted, is_theirs)
-        ids = list(session.scalars(walk.order_by(Subscriber.email_key).limit(limit)))
-        wanted = [Subscription.subscriber_id.in_(ids)]
-    query = query.where(*wanted).order_by(Subscriber.email_key).limit(limit)
+        walk = walk.order_by(Subscriber.email_key).limit(STREAM_BATCH)
+        wanted = [Subscription.subscriber_id.in_(list(session.scalars(walk)))]
+    query = query.where(*wanted).order_by(Subscriber.email_key).limit(STREAM_BATCH)
     return list(session.scalars(query))
 
 
 def _are_many(session: Session, theirs: list[ColumnElement[bool]]) -> bool:
-    some = select(Subscription.id).where(*theirs).limit(MANY + 1).subquery()
-    return (session.scalar(select(func.count()).select_from(some)) or 0) > MANY
+    some = select(Subscription.id).where(*theirs).limit(FEW + 1).subquery()
+    return (session.scalar(select(func.count()).select_from(some)) or 0) > FEW
 
 
 def _by_period(

@@ -185,6 +185,10 @@ def test_what_cannot_be_read_is_named_with_what_there_is(text: str, said: str) -
         segments.parse(text, KNOWN)
     assert said in str(refused.value)
     assert refused.value.field == "segment"
+    if len(text.split()) == 1 and len(text) <= segments.MAX_CHARACTERS:
+        with pytest.raises(InvalidInput) as refused:
+            segments.parse(f" language:sv  {text} -language:en", KNOWN)
+        assert refused.value.span == (14, 14 + len(text))
 
 
 def test_without_topics_that_is_said(session: Session) -> None:

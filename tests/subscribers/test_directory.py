@@ -1,15 +1,20 @@
 """Readers as editors see them: pages, counts, growth."""
 
+import functools
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 import pytest
+from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from newsletter.errors import InvalidInput, NotFound
-from newsletter.models import Newsletter, Status
-from newsletter.subscribers import directory, exporting
+from newsletter.models import Newsletter, Status, Subscription
+from newsletter.subscribers import directory, exporting, finding, rights
 from newsletter.subscribers.directory import Counts
 from tests.factories import NOW, make_newsletter, make_subscription
+
+LATER = datetime(2100, 1, 1, tzinfo=UTC)  # than anything else
 
 
 @pytest.fixture
@@ -17,67 +22,189 @@ def newsletter(session: Session) -> Newsletter:
     return make_newsletter(session)
 
 
-@pytest.fixture(params=["few", "many"])
-def size(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Search as in a small newsletter, and as in a large one."""
-    if request.param == "many":
-        monkeypatch.setattr(directory, "MANY", 0)
+@pytest.fixture(params=["few", "many", "indexed"])
+def size(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Search as in a small newsletter, and as in a large one without and with index."""
+    size: str = request.param
+    if size != "few":
+        monkeypatch.setattr(directory, "FEW", 0)
+        monkeypatch.setattr(directory, "STEPS", (1, 2, 3))
+        monkeypatch.setattr(finding, "NEWER", 2)
+    return size
 
 
 def everyone(
-    session: Session, newsletter: Newsletter, text: str = "", limit: int = 2
+    session: Session,
+    newsletter: Newsletter,
+    text: str = "",
+    *,
+    size: str = "few",
+    limit: int = 2,
+    **given: Any,
 ) -> list[str]:
+    """Turn every page, the index as far as it goes in a newsletter of that size."""
+    while size == "indexed" and finding.catch_up(session, now=LATER, limit=3):
+        pass
     found: list[str] = []
-    after: str | None = ""
-    while after is not None:
+    after, pages = None, 0
+    while pages == 0 or after is not None:
         page = directory.search(
-            session, newsletter, text=text, after=after, limit=limit
+            session, newsletter, text=text, after=after, limit=limit, **given
         )
         assert len(page.subscriptions) <= limit
+        # What is not full either ends, or says how far it went.
+        short = len(page.subscriptions) < limit and page.next_after is not None
+        assert page.unfinished == short
         found += [s.subscriber.email for s in page.subscriptions]
-        after = page.next_after
+        after, pages = page.next_after, pages + 1
     return found
 
 
-@pytest.mark.usefixtures("size")
 def test_pages_follow_each_other_without_gap_or_repeat(
-    session: Session, newsletter: Newsletter
+    session: Session, newsletter: Newsletter, size: str
 ) -> None:
     other = make_newsletter(session, "annat")
-    emails = [f"r{n:02}@example.org" for n in range(11)]
-    for email in reversed(emails):
+    emails = [f"r{number:02}@example.org" for number in range(11)]
+    for email in emails:
         make_subscription(session, newsletter, email)
-    make_subscription(session, other, "elsewhere@example.org")
+        make_subscription(session, other, f"else-{email}")
+    newest_first = emails[::-1]
     for limit in (1, 2, 11, 12):
-        assert everyone(session, newsletter, limit=limit) == emails
+        found = everyone(session, newsletter, size=size, limit=limit)
+        assert found == newest_first
+        found = everyone(session, newsletter, "EXAMPLE", size=size, limit=limit)
+        assert found == newest_first
+    assert everyone(session, newsletter, "r07@", size=size) == ["r07@example.org"]
+    assert everyone(session, newsletter, "else", size=size) == []
 
 
-@pytest.mark.usefixtures("size")
 def test_search_finds_a_part_of_the_address_whatever_its_case(
+    session: Session, newsletter: Newsletter, size: str
+) -> None:
+    search = functools.partial(everyone, session, newsletter, size=size)
+    for email in ("Anna@example.org", "bo@Allmanna.example", '100%"@example.org'):
+        make_subscription(session, newsletter, email)
+    assert search("ANNA") == ["bo@Allmanna.example", "Anna@example.org"]
+    assert search('0%"@') == ['100%"@example.org']
+    assert search("b") == ["bo@Allmanna.example"]
+    for nobody in ("a_na", "annax", "'''", "%%%", "\\\\", ")", "{0}", "%s", "x" * 254):
+        assert search(nobody) == [], nobody
+    make_subscription(session, newsletter, "å.b@xn--rksmrgs-5wao1o.se")
+    for part in ("räksmörgås.se", "@Räksmörgås.se", "å.b", "Å", "rksmrgs"):
+        assert search(part) == ["å.b@xn--rksmrgs-5wao1o.se"], part
+
+
+def test_search_keeps_to_a_status_and_to_conditions(
+    session: Session, newsletter: Newsletter, size: str
+) -> None:
+    make_subscription(session, newsletter, "a@example.org", language="en")
+    make_subscription(session, newsletter, "b@example.org", status=Status.LEFT)
+    search = functools.partial(everyone, session, newsletter, size=size)
+    assert search(status=Status.LEFT) == ["b@example.org"]
+    assert search("example", status=Status.LEFT) == ["b@example.org"]
+    english = [Subscription.language == "en"]
+    assert search(conditions=english) == ["a@example.org"]
+    assert search("example", conditions=english) == ["a@example.org"]
+    assert search("example", status=Status.LEFT, conditions=english) == []
+
+
+@pytest.mark.parametrize("size", ["many"], indirect=True)
+def test_a_search_looks_at_some_and_says_how_far_it_came(
+    session: Session, newsletter: Newsletter, size: str
+) -> None:
+    for days in range(9):
+        make_subscription(session, newsletter, created_at=NOW - timedelta(9 - days))
+    page = directory.search(session, newsletter, text="zz")
+    assert page.subscriptions == []
+    assert page.looked_back_to == NOW - timedelta(6)
+    assert everyone(session, newsletter, "zz", size=size) == []
+
+
+def test_the_index_forgets_who_is_erased_and_follows_who_moves(
     session: Session, newsletter: Newsletter
 ) -> None:
-    for email in ("Anna@example.org", "bo@Allmanna.example", "100%@example.org"):
+    anna, bo, cia = (
+        make_subscription(session, newsletter, f"{name}@{name}zqx.example")
+        for name in ("anna", "bobo", "cilla")
+    )
+    assert finding.catch_up(session, now=LATER, limit=2) == 2
+    assert finding.catch_up(session, now=LATER, limit=2) == 1
+    assert finding.catch_up(session, now=LATER, limit=2) == 0
+
+    def found(text: str) -> list[int]:
+        return finding.look_up(session, [text], before=cia.id + 1, limit=9).ids
+
+    mine = [s.subscriber_id for s in (cia, bo, anna)]
+    assert found("zqx.") == mine
+    anna.subscriber.email_key = "anna@moved.example"
+    session.flush()
+    rights.erase_subscriber(session, bo.subscriber, now=NOW)
+    assert (found("annazqx"), found("moved.")) == ([], [mine[2]])
+    assert found("zqx.") == [mine[0]]
+    rights.erase_subscriber(session, cia.subscriber, now=NOW)
+    # On SQLite the number of the last one is given away again.
+    again = make_subscription(session, newsletter, "dora@dorazqx.example")
+    finding.catch_up(session, now=LATER, limit=9)
+    assert finding.look_up(
+        session, ["zqx."], before=again.subscriber_id + 1, limit=9
+    ).ids == [again.subscriber_id]
+
+
+def test_nothing_of_an_erased_address_stays_in_the_index(
+    session: Session, newsletter: Newsletter
+) -> None:
+    stays, goes = (
         make_subscription(session, newsletter, email)
-    assert everyone(session, newsletter, "ANNA") == [
-        "Anna@example.org",
-        "bo@Allmanna.example",
-    ]
-    assert everyone(session, newsletter, "0%@") == ["100%@example.org"]
-    assert everyone(session, newsletter, "a_na") == []
-    make_subscription(session, newsletter, "å.b@xn--rksmrgs-5wao1o.se")
-    for text in ("räksmörgås.se", "@Räksmörgås.se", "å.b", "rksmrgs"):
-        found = everyone(session, newsletter, text)
-        assert found == ["å.b@xn--rksmrgs-5wao1o.se"], text
-    for odd in ("'", "%", "\\", ")", "{0}", "%s"):
-        everyone(session, newsletter, odd)
+        for email in ("ulla@example.org", "wqzwqz@example.org")
+    )
+    finding.catch_up(session, now=LATER, limit=9)
+    rights.erase_subscriber(session, goes.subscriber, now=NOW)
+    first = True
+    while finding.merge(session, first=first):
+        first = False
+    is_sqlite = session.get_bind().dialect.name == "sqlite"
+    kept = (
+        "block FROM address_search_data"
+        if is_sqlite
+        else "email_key FROM address_search"
+    )
+    cells = session.scalars(text(f"SELECT {kept}")).all()
+    held = b"".join(c if isinstance(c, bytes) else c.encode() for c in cells)
+    assert b"ull" in held
+    assert b"wqz" not in held
+    assert everyone(session, newsletter, "ulla") == [stays.subscriber.email]
 
 
-@pytest.mark.usefixtures("size")
-def test_search_keeps_to_a_status(session: Session, newsletter: Newsletter) -> None:
-    make_subscription(session, newsletter, "a@example.org")
-    make_subscription(session, newsletter, "b@example.org", status=Status.LEFT)
-    page = directory.search(session, newsletter, status=Status.LEFT)
-    assert [s.subscriber.email for s in page.subscriptions] == ["b@example.org"]
+@pytest.mark.parametrize("size", ["many"], indirect=True)
+def test_search_works_where_no_index_can_be_kept(
+    session: Session, newsletter: Newsletter, size: str
+) -> None:
+    if session.get_bind().dialect.name == "sqlite":
+        for what in ("TRIGGER subscriber_erased", "TRIGGER subscriber_moved"):
+            session.execute(text(f"DROP {what}"))
+        session.execute(text("DROP TABLE address_search"))
+        assert finding.catch_up(session, now=LATER, limit=9) == 0
+        assert not finding.merge(session, first=True)
+    for number in range(9):
+        make_subscription(session, newsletter, f"r{number}@example.org")
+    assert everyone(session, newsletter, "r3@", size=size) == ["r3@example.org"]
+
+
+def test_many_are_counted_by_the_clock(
+    session: Session, newsletter: Newsletter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(directory, "MANY", 2)
+    make_subscription(session, newsletter)
+    make_subscription(session, newsletter, status=Status.LEFT)
+    assert directory.count_many(session) == {}
+    make_subscription(session, newsletter)
+    assert directory.counts(session, newsletter) == Counts(active=2, left=1)
+    for newsletter_id, counted in directory.count_many(session).items():
+        directory.keep_counts(session, newsletter_id, counted, now=NOW)
+        directory.keep_counts(session, newsletter_id, counted, now=LATER)
+    make_subscription(session, newsletter)
+    kept = Counts(active=2, left=1, counted_at=LATER)
+    assert directory.counts(session, newsletter) == kept
 
 
 def test_counts_stand_for_every_status(

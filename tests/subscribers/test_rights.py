@@ -49,6 +49,7 @@ NOT_ABOUT_READERS = {
     *("claim_mark", "lease", "hub_parting"),
     "editor_session",
     "audit",  # knows readers by their number alone
+    "tally",
 }
 HANDED_OVER = {
     *("subscriber", "subscription", "subscription_topic", "consent", "delivery"),

@@ -80,7 +80,7 @@ class LetterForm:
 
 def stored(issue: Issue, known: Known) -> LetterForm:
     """Return the form as it shows what is stored."""
-    picked = _picked(issue.segment, known)
+    picked = picked_by(issue.segment, known)
     who = ALL
     if issue.segment:
         who = CHOSEN if picked else TYPED
@@ -159,7 +159,7 @@ def field_of(error: InkorgError) -> str:
     return {"email": "test_to", "language": "letter_language"}.get(name, name) or "form"
 
 
-def _picked(text: str, known: Known) -> Picked | None:
+def picked_by(text: str, known: Known) -> Picked | None:
     """Return the form's fields for a segment, or None where they cannot say it."""
     try:
         segment = segments.parse(text, known)

@@ -38,6 +38,7 @@ from newsletter.web.workspace.subscribers import STATUS_COLOURS, STATUS_WORDS
 bp = Blueprint("reader", __name__)
 
 ISSUES = 20
+MAX_BACK = 2000  # characters of the list's query
 POSTS = 5
 REASONS = {
     suppression.LEFT: N_("They asked us, by phone or mail"),
@@ -91,6 +92,7 @@ def show(newsletter: Newsletter, subscription_id: int) -> str:
             suppression.reasons(session, found.subscriber.address_hash, newsletter.id)
         ),
         language_name=i18n.language(found.language).name,
+        back=request.args.get("back", "")[:MAX_BACK],
         DELIVERY_WORDS=DELIVERY_WORDS,
         REASONS=REASONS,
         WHY_STOPPED=WHY_STOPPED,
@@ -209,6 +211,9 @@ def _topics(newsletter: Newsletter, found: Subscription) -> list[str] | None:
 def _back(newsletter: Newsletter, subscription_id: int) -> AnyResponse:
     return flask.redirect(
         flask.url_for(
-            "reader.show", slug=newsletter.slug, subscription_id=subscription_id
+            "reader.show",
+            slug=newsletter.slug,
+            subscription_id=subscription_id,
+            back=request.args.get("back", "")[:MAX_BACK] or None,
         )
     )

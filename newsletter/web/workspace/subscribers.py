@@ -1,5 +1,7 @@
 """Subscribers: how many, who, one added by hand, all as a file."""
 
+import dataclasses
+import functools
 from collections.abc import Iterator
 
 import flask
@@ -8,13 +10,16 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from newsletter.audit import recording
 from newsletter.db import current_database, db, utcnow
+from newsletter.digests import segments
 from newsletter.errors import N_, InkorgError, InvalidInput
 from newsletter.models import Newsletter, Role, Status
 from newsletter.subscribers import directory, exporting, signup
 from newsletter.subscribers.consent import Origin
 from newsletter.web import rendering
 from newsletter.web.security import client_address, current_settings, status_of
+from newsletter.web.workspace import subscriber_filter
 from newsletter.web.workspace.access import needs, render, say, this_editor, writing
+from newsletter.web.workspace.subscriber_filter import Wanted
 
 bp = Blueprint("subscribers", __name__)
 
@@ -35,26 +40,44 @@ STATUS_COLOURS = {
 
 @bp.get("/editor/<slug>/subscribers/")
 @needs(Role.VIEWER)
-def index(newsletter: Newsletter) -> str:
-    """Count the subscribers, and list those whose address holds a text."""
-    session = db.session()
-    wanted = request.args.get("status", "")
-    status = Status(wanted) if wanted in list(Status) else None
-    text = request.args.get("q", "").strip()[:254]
-    after = request.args.get("after", "")[:400]
-    page = directory.search(
-        session, newsletter, text=text, status=status, after=after, limit=PAGE
-    )
+def index(newsletter: Newsletter) -> str | AnyResponse:
+    """Count the subscribers, and list those one looks for."""
+    if "pick" in request.args:
+        return flask.redirect(_address(newsletter, subscriber_filter.picked()))
+    session, now = db.session(), utcnow()
+    wanted = subscriber_filter.asked()
+    known = segments.known(session, newsletter)
+    counts = directory.counts(session, newsletter)
+    page, problem = directory.Page([], None), None
+    try:
+        segment = segments.parse(wanted.segment, known)
+        page = directory.search(
+            session,
+            newsletter,
+            text=wanted.text,
+            status=wanted.status,
+            conditions=segments.conditions(segment, known, now=now),
+            after=wanted.after,
+            limit=PAGE,
+        )
+    except InvalidInput as error:
+        problem = error
+    words = rendering.words()
     return render(
         "editor/subscribers.html",
         newsletter,
-        counts=directory.counts(session, newsletter),
+        counts=counts,
         page=page,
-        status=status,
-        text=text,
-        first_page=not after,
+        wanted=wanted,
+        described="" if problem else segments.describe(segment, known, words),
+        problem=words.error(problem) if problem else "",
+        marked=subscriber_filter.marked(wanted.segment, problem),
+        address=functools.partial(_address, newsletter),
+        back=request.query_string.decode(errors="replace"),
+        today=now.date().isoformat(),
         STATUS_WORDS=STATUS_WORDS,
         STATUS_COLOURS=STATUS_COLOURS,
+        **subscriber_filter.fields(newsletter, wanted, known),
     )
 
 
@@ -122,6 +145,12 @@ def export(newsletter: Newsletter) -> Response:
             "Cache-Control": "no-store",
         },
     )
+
+
+def _address(newsletter: Newsletter, wanted: Wanted, **other: object) -> str:
+    """Return the list's address for what is asked for, less what is not."""
+    query = dataclasses.replace(wanted, **other).query()  # type: ignore[arg-type]
+    return flask.url_for("subscribers.index", slug=newsletter.slug, **query)
 
 
 def _add_page(newsletter: Newsletter, error: InkorgError | None = None) -> str:

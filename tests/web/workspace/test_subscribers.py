@@ -1,5 +1,6 @@
 """Subscribers: counted, searched, added, explained, stopped, handed over, erased."""
 
+import html
 import json
 import re
 
@@ -22,7 +23,7 @@ from newsletter.models import (
     Suppression,
     Wording,
 )
-from newsletter.subscribers import addresses, consent, suppression
+from newsletter.subscribers import addresses, consent, directory, suppression
 from newsletter.subscribers.consent import Origin
 from tests.factories import NOW, make_newsletter, make_subscription
 from tests.web.at_work import as_editor, csrf_token
@@ -111,7 +112,71 @@ def test_a_long_list_is_paged(
         following = re.search(r'rel="next" href="([^"]+)"', page)
         path = following[1].replace("&amp;", "&") if following else ""
     assert not path
-    assert seen == [f"a{number:03}@exempel.example" for number in range(120)]
+    assert seen == [f"a{number:03}@exempel.example" for number in reversed(range(120))]
+
+
+def test_a_filter_is_kept_in_the_address_and_on_the_way_back(
+    client: FlaskClient, database: Database, labbet: Newsletter
+) -> None:
+    with database.transaction() as session:
+        here = session.get_one(Newsletter, labbet.id)
+        here.languages = ["sv", "en"]
+        make_subscription(session, here, "anna@exempel.example", language="en")
+        make_subscription(session, here, "bo@exempel.example")
+    answer = client.get(f"{LIST}?pick=1&q=exempel&languages=en&since=&span=")
+    assert answer.location == f"{LIST}?q=exempel&segment=language:en"
+    page = client.get(answer.location).text
+    assert "anna@" in page
+    assert "bo@" not in page
+    assert 'value="en" checked' in page
+    reader = re.search(r'class="plain" href="([^"]+)"', page)
+    assert reader
+    back = re.search(
+        r'class="back"><a href="([^"]+)"', client.get(html.unescape(reader[1])).text
+    )
+    assert back
+    assert html.unescape(back[1]) == answer.location
+    # What the form's fields cannot say is said as text.
+    page = client.get(f"{LIST}?segment=-language:en").text
+    assert "bo@" in page
+    assert "anna@" not in page
+    assert 'name="languages"' not in page
+    # What makes no sense is shown where it stands; nothing becomes markup.
+    page = client.get(f"{LIST}?segment=language:en+topic:<b>+since:2026-01-01").text
+    assert "language:en <mark>topic:&lt;b&gt;</mark> since:2026-01-01" in page
+    assert "anna@" not in page
+    for odd in (
+        "after=x",
+        "after=²",
+        f"after={2**70}",
+        "segment=%00",
+        "pick=1&since=x",
+    ):
+        answer = client.get(f"{LIST}?{odd}", follow_redirects=True)
+        assert answer.status_code == 200, odd
+
+
+def test_a_list_says_how_far_it_looked_and_when_it_counted(
+    client: FlaskClient,
+    database: Database,
+    labbet: Newsletter,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(directory, "FEW", 0)
+    monkeypatch.setattr(directory, "MANY", 1)
+    monkeypatch.setattr(directory, "STEPS", (1, 1))
+    with database.transaction() as session:
+        here = session.get_one(Newsletter, labbet.id)
+        for name in ("anna", "bo", "cia"):
+            make_subscription(session, here, f"{name}@exempel.example", created_at=NOW)
+        counts = directory.count_many(session)[here.id]
+        directory.keep_counts(session, here.id, counts, now=NOW)
+    page = client.get(f"{LIST}?q=na").text
+    assert "Räknat 22 november 2026" in page
+    assert "dem som kommit sedan 22 november 2026" in page
+    further = re.search(r'data-further href="([^"]+)"', page)
+    assert further
+    assert "anna@" in client.get(html.unescape(further[1])).text
 
 
 def test_someone_added_by_hand_confirms_like_everybody(

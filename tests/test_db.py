@@ -3,10 +3,11 @@
 import threading
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import create_engine, select
 from sqlalchemy.orm import Session
 
-from newsletter.db import Database
+from newsletter.config import Settings
+from newsletter.db import Busy, Database
 from newsletter.models import Newsletter, Rate
 from tests.factories import NOW, make_newsletter
 
@@ -35,6 +36,33 @@ def test_a_transaction_inside_another_is_refused(database: Database) -> None:
         database.transaction(),
     ):
         pass
+
+
+def test_who_does_not_wait_hears_that_another_writes(
+    database: Database, settings: Settings
+) -> None:
+    if not database.is_sqlite:
+        pytest.skip("only SQLite has a line of writers")
+    elsewhere = Database(create_engine(settings.database_url))  # as another process
+    for writer in (database, elsewhere):
+        seen: list[Exception] = []
+
+        def try_it(seen: list[Exception] = seen) -> None:
+            try:
+                with database.transaction(wait=False):
+                    pass
+            except Busy as busy:
+                seen.append(busy)
+
+        for expected in (1, 2):
+            with writer.transaction():
+                thread = threading.Thread(target=try_it)
+                thread.start()
+                thread.join()
+            assert len(seen) == expected
+        with database.transaction(wait=False) as session:  # nothing was left held
+            make_newsletter(session, slug=f"n{id(writer)}")
+    elsewhere.engine.dispose()
 
 
 def test_sixteen_writers_lose_no_update(database: Database) -> None:

@@ -35,6 +35,7 @@ class Turn:
     singles: int = 0
     bulk: int = 0
     chores: bool = False
+    closing: bool = False  # nothing is left to claim: messages may be through
     in_hand: Sequence[int] = ()
     rate_per_second: float = 0.0
     health: Sequence[Health] = ()
@@ -122,10 +123,10 @@ class Clerk:
         with self.database.reading() as session:
             return ledger.waiting(session, limit), ledger.is_due(session, now=now)
 
-    def write(self, turn: Turn, now: datetime) -> Result:
-        """Do a turn."""
+    def write(self, turn: Turn, now: datetime, *, wait: bool = True) -> Result:
+        """Do a turn. Without `wait` it raises Busy where another writer is at it."""
         result = Result()
-        with self.database.transaction() as session:
+        with self.database.transaction(wait=wait) as session:
             result.since = monotonic()
             ledger.settle(session, self.worker, turn.outcomes, now=now, close=False)
             ledger.release(session, self.worker, turn.unused)
@@ -141,7 +142,8 @@ class Clerk:
             wanted = {claim.message_id for claim in result.claims}
             result.words = self._shelf.words(session, wanted, now=now)
             self._set_aside(session, result, now)
-            if not result.claims:  # what is through is closed when there is time
+            asked = bool(turn.singles or turn.bulk)
+            if (turn.closing or asked) and not result.claims:
                 ledger.forget_leases(session, self.worker)
                 ids = {outcome.message_id for outcome in turn.outcomes}
                 ledger.close_settled(session, ids)

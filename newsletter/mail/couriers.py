@@ -230,15 +230,16 @@ class Courier:
 
     def _prepared(self, errand: Errand) -> Mail | None:
         """Make an errand ready for the wire, or account for one that cannot be sent."""
-        connection, claim = self._connection, errand.claim
+        connection, claim, words = self._connection, errand.claim, errand.words
         assert connection  # noqa: S101 (it is what asks)
+        named = "DSN" in connection.extensions
         errand.begun = monotonic()
         try:
             return connection.prepare(
-                errand.words.sender,
+                words.sender,
                 claim.address,
                 errand.pieces(),
-                envelope_id=f"{claim.id}.{errand.words.nonce}",
+                envelope_id=f"{claim.id}.{words.nonce}" if named else "",
                 dotless=True,  # as `mime` writes them
                 load=errand,
             )

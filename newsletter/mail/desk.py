@@ -132,6 +132,7 @@ class Desk:
         self.bulk: deque[Errand] = deque()
         self.parked: dict[str, deque[Errand]] = {}  # bulk, by providers to wait for
         self.stale: list[int] = []  # to be given back
+        self._lanes = (self.singles, self.bulk)
         self._clock = clock
 
     def __len__(self) -> int:
@@ -169,10 +170,10 @@ class Desk:
     def drop_stale(self) -> None:
         """Set aside what has lain here too long."""
         limit = self._clock() - FRESH_SECONDS
-        for lane in (self.singles, self.bulk):
+        for lane in self._lanes:
             while lane and lane[0].since < limit:
                 self.stale.append(lane.popleft().claim.id)
-        for provider in list(self.parked):
+        for provider in list(self.parked) if self.parked else ():
             while provider in self.parked and self.parked[provider][0].since < limit:
                 self.stale.append(self.unpark(provider).claim.id)
 

@@ -695,6 +695,8 @@ def _claim_on_sqlite(
     This is the only writer, so that nothing changes between the looking and the taking.
     """
     rows = _look(connection, "single" if single else "again", values)
+    if not rows:
+        return rows
     taken = json.dumps([row[0] for row in rows if row[7] is None])
     connection.execute(_taking(), {**values, "ids": taken})
     for reason in {row[7] for row in rows} - {None}:

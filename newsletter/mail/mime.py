@@ -19,11 +19,13 @@ import hashlib
 import json
 import re
 import secrets
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email import policy
 from email.parser import BytesHeaderParser
 from email.utils import format_datetime
+from itertools import chain
 
 from newsletter.errors import N_, InvalidInput
 from newsletter.mail import headers
@@ -46,6 +48,7 @@ _FEEDBACK_ID = re.compile(r"[\w.-]*(:[\w.-]*){2}:[\w.-]{1,40}", re.ASCII)
 _LIST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,249}")
 _URL = re.compile(r"(https?://|mailto:)[!#-;=?-~]{1,900}")
 _LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*")
+_LARGE = 8_192  # bytes of a segment that is not worth copying
 _BODY_LINE = 75  # and the "=" of a soft line break makes 76
 _WITH_LIST_HEADERS = frozenset({Kind.DIGEST, Kind.TEST})
 
@@ -83,6 +86,15 @@ class Frozen:
     segments: tuple[bytes, ...]
     fields: tuple[int, ...]
     domain: str  # of the Message-ID
+    _frame: tuple[bytes, ...] = field(init=False, repr=False, compare=False)
+    _runs: tuple[slice, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Lay out once what `pieces` does for each reader."""
+        first, *rest = self.segments
+        frame = (first, *chain.from_iterable((b"", segment) for segment in rest))
+        object.__setattr__(self, "_frame", frame)
+        object.__setattr__(self, "_runs", tuple(_runs(frame)))
 
     @property
     def size(self) -> int:
@@ -135,19 +147,18 @@ class Frozen:
             _token(preferences_token),
             headers.checked_address(address).encode(),
             _date(at),
-            message_id(delivery_id, nonce, self.domain).encode(),
+            b"<d%d%b" % (delivery_id, _id_after(nonce, self.domain)),
         )
 
     def pieces(self, values: tuple[bytes, ...]) -> list[bytes]:
         """Put one reader's fields, from `values`, between the segments.
 
-        The large pieces are the same for all readers, so that nothing is copied before
-        the wire.
+        What is small becomes one piece. The large ones are the same for all readers and
+        are not copied before the wire: joined alone, bytes stay what they are.
         """
-        parts = [self.segments[0]]
-        for number, segment in zip(self.fields, self.segments[1:]):  # noqa: B905
-            parts += (values[number], segment)
-        return parts
+        parts = [*self._frame]
+        parts[1::2] = map(values.__getitem__, self.fields)
+        return [b"".join(parts[run]) for run in self._runs]
 
     def join(self, values: tuple[bytes, ...]) -> bytes:
         """Return one reader's message whole."""
@@ -173,6 +184,19 @@ class Frozen:
             segments.append(body[start : start + length])
             start += length
         return cls(tuple(segments), tuple(index["fields"]), index["domain"])
+
+
+def _runs(frame: Sequence[bytes]) -> Iterator[slice]:
+    """Yield what of a frame becomes one piece: a large part, or those between two."""
+    start = 0
+    for number, part in enumerate(frame):
+        if len(part) >= _LARGE:
+            if start < number:
+                yield slice(start, number)
+            yield slice(number, number + 1)
+            start = number + 1
+    if start < len(frame):
+        yield slice(start, len(frame))
 
 
 def freeze(letter: Letter) -> Frozen:
@@ -202,7 +226,7 @@ def freeze(letter: Letter) -> Frozen:
 
 def message_id(delivery_id: int, nonce: str, domain: str) -> str:
     """Return the Message-ID of a delivery: the same each time, and nothing personal."""
-    return f"<d{delivery_id:d}.{_nonce(nonce)}@{domain}>"
+    return f"<d{delivery_id:d}{_id_after(nonce, domain).decode()}"
 
 
 def without_fields(text: str) -> str:
@@ -370,10 +394,11 @@ def _token(token: str) -> bytes:
 
 
 @functools.lru_cache(maxsize=64)
-def _nonce(nonce: str) -> str:
+def _id_after(nonce: str, domain: str) -> bytes:
+    """Return what follows the delivery in a Message-ID."""
     if not _NONCE.fullmatch(nonce):
         raise InvalidInput(N_("This message cannot be named."), field="nonce")
-    return nonce
+    return f".{nonce}@{domain}>".encode()
 
 
 @functools.lru_cache(maxsize=64)

@@ -2,8 +2,8 @@
 
 Couriers carry, one connection each. One loop keeps the ledger: while one write is under
 way the next outcomes gather, and the next write takes them all, with the claims that
-are needed by then. Less than a hundred wait for a breath, so that the processor is the
-wire's; more do not, so that a kill leaves unknown what was in flight and one write.
+are needed by then. Less than some hundred wait for a breath, so that the processor is
+the wire's; more do not, so that a kill leaves unknown what was in flight and one write.
 When a thousand are not yet written, nothing new begins.
 
 Claims follow need: what the couriers can begin at once and a quarter of a second's
@@ -29,7 +29,7 @@ from typing import TypeVar
 from sqlalchemy.exc import SQLAlchemyError
 
 from newsletter.config import Settings
-from newsletter.db import Database, utcnow
+from newsletter.db import Busy, Database, utcnow
 from newsletter.mail import ledger
 from newsletter.mail.clerk import Ask, Clerk, Result, Turn
 from newsletter.mail.couriers import Courier
@@ -50,12 +50,13 @@ SINGLES_SECONDS = 0.1
 CHORES_SECONDS = 2.0
 FIRST_WORD_SECONDS = 0.5  # after work was found, until its speed is told
 BREATH_SECONDS = 0.02  # from one write to the next, while little has gathered
-MUCH = 100  # outcomes
+MUCH = 400  # outcomes
 LEARN_SECONDS = 60.0
 PARKED, PARKED_AT_MOST = 200, 2_000  # that wait for their provider, to find others
 CLOCKS_AGREE = timedelta(seconds=1)
 DRAIN_SECONDS = 8.0  # for what is on the wire when told to stop
 
+_SENT = DeliveryState.SENT
 T = TypeVar("T")
 
 
@@ -142,7 +143,7 @@ class Sender:
             self._much.set()
         if self.lost:
             self.lost.pop(outcome.delivery_id, None)
-        self.delivered += outcome.state is DeliveryState.SENT
+        self.delivered += outcome.state is _SENT
         self._ring()
 
     def give_back(self, errand: Errand) -> None:
@@ -272,6 +273,7 @@ class Sender:
             outcomes=self._outcomes,
             unused=self.desk.stale,
             chores=now >= self._chores_at,
+            closing=self._dry,
             health=[h for route in self.routes if (h := route.health())],
             strikes=self.dispatch.strikes,
             recovered={r.name: r.recovered for r in self.routes if r.recovered},
@@ -328,8 +330,7 @@ class Sender:
             if monotonic() >= self._learn_at:
                 await self._learn()
             await self._ask_for(turn)
-            self._written_at = monotonic()
-            result = await self._in_thread(self._clerk.write, turn, self.now())
+            result = await self._write(turn)
         except SQLAlchemyError as error:
             log.error("ledger: %s", error)
             self._put_back(turn)
@@ -344,6 +345,19 @@ class Sender:
         if turn.singles or turn.bulk:
             self._dry = not result.more and (self._dry or turn.bulk > 0)
         self._hand_out(result)
+
+    async def _write(self, turn: Turn) -> Result:
+        """Do a turn: here where that is quick, else in a thread.
+
+        SQLite answers in this process: a thread gains nothing, and would wrestle with
+        the wire for Python's lock at each step. What can take long (chores, another
+        writer) goes there all the same.
+        """
+        self._written_at = monotonic()
+        if self._clerk.database.is_sqlite and not turn.chores:
+            with suppress(Busy):
+                return self._clerk.write(turn, self.now(), wait=False)
+        return await self._in_thread(self._clerk.write, turn, self.now())
 
     async def _ask_for(self, turn: Turn) -> None:
         """Claim no more than the relays' budgets give."""

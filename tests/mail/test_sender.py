@@ -439,6 +439,21 @@ def test_a_stopped_sender_leaves_nothing_claimed(
     assert found.queued == 300 - found.sent > 0
 
 
+def test_the_wire_does_not_wait_while_another_writes(
+    database: Database, settings: Settings, smtp_server: SmtpServer
+) -> None:
+    issue_id = queue(database, 300)
+    smtp_server.script("dot", stall=0.02)
+    with running(database, through(settings, smtp_server, connections=5)):
+        smtp_server.wait_for(60)
+        with database.transaction():
+            before = smtp_server.count
+            time.sleep(0.05)  # what has gathered is due to be written
+            smtp_server.wait_for(before + 20)
+        smtp_server.wait_for(300)
+    assert counts(database, issue_id).sent == 300
+
+
 def test_two_senders_at_once_never_send_twice(
     database: Database, settings: Settings, smtp_server: SmtpServer
 ) -> None:

@@ -149,13 +149,17 @@ def edit(
     hidden: Iterable[int] | None = None,
     titles: Mapping[int, str] | None = None,
     excerpts: Mapping[int, str] | None = None,
+    listed: bool | None = None,
 ) -> None:
     """Change a draft; what is None stays as it is. Posts are named by their ids.
 
     `order` lists posts from the top; those it leaves out follow as they stood. An empty
-    title or excerpt is the post's own again. Raises Conflict once the issue has left.
+    title or excerpt is the post's own again. `listed` is whether the public archive is
+    to have it. Raises Conflict once the issue has left.
     """
     _hold_still(session, issue)
+    if listed is not None:
+        issue.listed = listed
     if subject is not None:
         issue.subject = _within(
             plaintext.squeeze(subject), SUBJECT_CHARACTERS, "subject"

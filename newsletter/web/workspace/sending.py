@@ -5,7 +5,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from newsletter import i18n, moments
 from newsletter.db import db, utcnow
-from newsletter.digests import compose, drafts, explain, letters, publish
+from newsletter.digests import archive, compose, drafts, explain, letters, publish
 from newsletter.digests.drafts import EDITABLE
 from newsletter.digests.preflight import audience
 from newsletter.errors import N_, Conflict, InkorgError, InvalidInput
@@ -95,6 +95,22 @@ def undo(newsletter: Newsletter, issue_id: int) -> AnyResponse:
     else:
         say(N_("Undone. Nobody has got anything, and you can change it again."))
     return redirect(_page_of(newsletter, issue_id))
+
+
+@bp.post("/editor/<slug>/issues/<int:issue_id>/archive")
+@needs(Role.EDITOR)
+def list_in_archive(newsletter: Newsletter, issue_id: int) -> AnyResponse:
+    """Say whether the public archive is to have the issue."""
+    listed = request.form.get("listed") == "1"
+    with writing(newsletter) as (session, here):
+        issue = issue_form.issue_of(session, here, issue_id)
+        drafts.edit(session, issue, listed=listed)
+    say(
+        N_("The archive will have it.")
+        if listed
+        else N_("It stays out of the archive.")
+    )
+    return redirect(url_for("sending.ask", slug=newsletter.slug, issue_id=issue_id))
 
 
 @bp.post("/editor/<slug>/issues/<int:issue_id>/schedule")
@@ -319,6 +335,7 @@ def _ask_page(
         problem=rendering.words().error(refusal) if refusal else "",
         in_settings=getattr(refusal, "field", "") in SENDER_FIELDS,
         letter=_letter(newsletter, issue),
+        for_archive=newsletter.public_archive and archive.is_for_all(issue),
         errors=errors or {},
         at=request.form.get("at", "") or _moment_of(issue),
         earliest=moments.write(utcnow(), newsletter.timezone),

@@ -10,6 +10,7 @@ from typing import cast
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from newsletter import jobs
@@ -17,7 +18,8 @@ from newsletter.config import Settings
 from newsletter.db import Database, utcnow
 from newsletter.digests import drafts, letters, publish
 from newsletter.errors import InkorgError
-from newsletter.models import Issue, IssueState, Role
+from newsletter.models import Issue, IssueState, Message, Newsletter, Role
+from newsletter.web.security import SETTINGS
 from tests.web.at_work import as_editor
 from tests.web.workspace.compose_world import (
     contents,
@@ -153,3 +155,32 @@ def test_hours_that_the_clocks_leave_out_or_repeat_are_explained(
     assert 'value="2190-10-31T02:30"' in editor.get(f"{ISSUES}{issue_id}/send").text
     post(editor, f"{ISSUES}{issue_id}/undo", {})
     assert state_of(database, issue_id) is IssueState.SCHEDULED
+
+
+def test_an_issue_can_be_kept_out_of_the_archive(
+    app: Flask, editor: FlaskClient, database: Database, issue_id: int
+) -> None:
+    ask, switch = (f"{ISSUES}{issue_id}/{page}" for page in ("send", "archive"))
+    assert "Ja, där kan alla läsa det." in editor.get(ask).text
+    answer = post(editor, switch, {"listed": "0"})
+    page = editor.get(answer.location).text
+    assert "Det hålls utanför arkivet." in page
+    assert "Nej, bara de som får det kan läsa det på webben." in page
+    post(editor, switch, {"listed": "1"})
+    assert "Ja, där kan alla läsa det." in editor.get(ask).text
+    post(editor, switch, {"listed": "0"})
+    with database.transaction() as session:
+        session.execute(update(Newsletter).values(public_archive=False))
+    assert "I arkivet" not in editor.get(ask).text
+    with database.transaction() as session:
+        session.execute(update(Newsletter).values(public_archive=True))
+        issue = session.get_one(Issue, issue_id)
+        publish.send(session, app.extensions[SETTINGS], issue, now=utcnow())
+    assert post(editor, switch, {"listed": "1"}).status_code == 409
+    reader = app.test_client()
+    assert "issues/1/" not in reader.get("/labbet/issues/").text
+    assert reader.get("/labbet/issues/1/").status_code == 404
+    with database.reading() as session:
+        mail = session.scalars(select(Message.text).where(Message.issue_id == issue_id))
+        (link,) = set(re.findall(r"http://localhost(/labbet/view/\S+)", mail.one()))
+    assert "Nu gäller det att använda tiden rätt" in reader.get(link).text

@@ -4,15 +4,17 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
-from newsletter import editors, i18n, links, rhythms
+from newsletter import editors, i18n, links, markup, plaintext, rhythms
 from newsletter.config import Settings
 from newsletter.digests import compose, wording
 from newsletter.i18n import Language
 from newsletter.mail import outbox
 from newsletter.mail.notices import Notice, notice_letter
-from newsletter.models import Editor, Issue, Role
+from newsletter.models import Editor, Issue, IssuePost, Role
 
 TITLES = 8  # of posts, in the mail
+EXCERPT_CHARACTERS = 160
+OPENING_CHARACTERS = 600
 
 
 def tell(
@@ -83,7 +85,13 @@ def _notice(settings: Settings, issue: Issue, readers: int, words: Language) -> 
         subject=words.gettext("An issue of %(title)s waits", title=newsletter.title),
         paragraphs=[
             part
-            for part in (what, held_because(issue, words), whom, *_list(titles, words))
+            for part in (
+                what,
+                held_because(issue, words),
+                whom,
+                _opening(issue),
+                *_list(entries, words),
+            )
             if part
         ],
         button=words.gettext("Look at it"),
@@ -102,9 +110,25 @@ def _rhythm(issue: Issue, words: Language) -> str:
     return text[:1].lower() + text[1:]
 
 
-def _list(titles: list[str], words: Language) -> list[str]:
-    lines = [f"• {title}" for title in titles[:TITLES]]
-    rest = len(titles) - TITLES
+def _opening(issue: Issue) -> str:
+    """Return how an editor's words begin, a letter's too."""
+    return markup.excerpt(markup.from_markdown(issue.opening), OPENING_CHARACTERS)
+
+
+def _list(entries: list[IssuePost], words: Language) -> list[str]:
+    lines = [_line(entry) for entry in entries[:TITLES]]
+    rest = len(entries) - TITLES
     if rest > 0:
         lines.append(words.ngettext("• and %(num)s more", "• and %(num)s more", rest))
     return lines
+
+
+def _line(entry: IssuePost) -> str:
+    """Return a post as the mail shows it, in a line."""
+    post = entry.post
+    said = [f"• {entry.title or post.title}"]
+    if post.author:
+        said.append(post.author.shown_name)
+    if excerpt := plaintext.squeeze(entry.excerpt or post.excerpt):
+        said.append(plaintext.begin(excerpt, EXCERPT_CHARACTERS))
+    return " – ".join(said)

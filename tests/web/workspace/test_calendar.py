@@ -160,6 +160,10 @@ def test_a_viewer_looks_and_changes_nothing(app: Flask, weeks: Weeks) -> None:
     page = viewer.get(HERE).text
     assert "Nya grannar" in page
     assert "calendar/change" not in page
+    assert "Dessutom" not in page
+    weeks.change(rhythms=[WEEKLY, "each"])
+    weeks.reader("cia", "each")
+    assert "Dessutom får 1 läsare varje inlägg när det kommer." in viewer.get(HERE).text
 
 
 @pytest.fixture

@@ -107,6 +107,9 @@ POST_IS_NOT_OUT = {
 
 
 N_ELSEWHERE = N_("They do not subscribe to that newsletter.")
+N_ONLY_ON_PAGE = N_(
+    "They will not get it: an editor put it on the newsletter's page alone."
+)
 N_TOO_FEW = N_("Not yet: there are too few posts for a digest of theirs.")
 
 
@@ -169,6 +172,9 @@ def of_post(
         )
         if issue is not None:
             return _delivered(subscription, delivery, issue, [post], words)
+    if post.state is PostState.DRAFT and post.publish_at:
+        day = words.moment(post.publish_at, subscription.newsletter.timezone)
+        return _no(words, N_("Not yet: the post waits for its date, %(day)s."), day=day)
     if post.state is not PostState.PUBLISHED:
         return _no(words, POST_IS_NOT_OUT[post.state])
     return _when(session, subscription, post, words, now)
@@ -404,6 +410,8 @@ def _when(
             return _no(words, POST_IS_NOT_FOR_THEM[why])
     if issue := _waiting_issue(session, subscription, post):
         return replace(_not_yet(session, subscription, issue, words, now), posts=[post])
+    if post.position is None:
+        return _no(words, N_ONLY_ON_PAGE)
     return _next_digest(session, subscription, post, words, now)
 
 

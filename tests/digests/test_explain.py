@@ -27,6 +27,7 @@ from newsletter.models import (
     Newsletter,
     Post,
     Postponed,
+    PostState,
     PostTopic,
     Status,
     Subscriber,
@@ -252,6 +253,13 @@ def test_a_post_says_in_which_digest_it_comes(
         newsletter = weeks.newsletter(session)
         calendar.skip(session, newsletter, WEEKLY, MONDAY, now=START + 2 * HOUR)
     assert "November 30" in told("w", START + 2 * HOUR)
+    shown, post_id = post_id, weeks.post("Bara på sidan", position=None)
+    assert "on the newsletter's page alone" in told("w", START + 2 * HOUR)
+    post_id = weeks.post(
+        "Om en tid", state=PostState.DRAFT, position=None, publish_at=MONDAY
+    )
+    assert "waits for its date, November 23, 2026" in told("w", START + 2 * HOUR)
+    post_id = shown
     weeks.change(mode=Mode.HAND)
     assert "go out by hand" in told("w", START + 2 * HOUR)
     weeks.withdraw(post_id)

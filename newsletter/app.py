@@ -34,6 +34,7 @@ from newsletter.web.workspace import (
     fetching,
     invitations,
     issue_preview,
+    issue_versions,
     issues,
     letters,
     newsletter_settings,
@@ -58,7 +59,7 @@ BLUEPRINTS = (
     feeds.bp,
     *(posts.bp, fetching.bp, authors.bp, issues.bp, issue_preview.bp, sending.bp),
     *(letters.bp, topics.bp),
-    *(approval.bp, calendar.bp),
+    *(approval.bp, calendar.bp, issue_versions.bp),
 )
 
 

@@ -145,6 +145,15 @@ class OccurrenceState(enum.StrEnum):
     ISSUED = "issued"
 
 
+class VersionKind(enum.StrEnum):
+    """How a version of a draft came to be."""
+
+    SAVED = "saved"  # by an editor's wish
+    AUTOSAVED = "autosaved"  # while they typed
+    ASIDE = "aside"  # kept, but never in the draft: it would have replaced another's
+    FOUND = "found"  # as it stood, written down before it was changed
+
+
 class Role(enum.StrEnum):
     """What an editor may do for a newsletter: owner > editor > viewer."""
 
@@ -725,6 +734,7 @@ class Issue(Base):
     last_position: Mapped[int] = mapped_column(default=0)
     total: Mapped[int] = mapped_column(default=0)
     listed: Mapped[bool] = mapped_column(default=True)  # in the public archive
+    version: Mapped[int] = mapped_column(default=0)  # of `draft_version`, in use
     scheduled_at: Mapped[datetime | None]
     # An editor has sent it; it is scheduled only so that they can undo that till then.
     undoable: Mapped[bool] = mapped_column(default=False)
@@ -758,6 +768,27 @@ class IssuePost(Base):
     excerpt: Mapped[Words] = mapped_column(default="")
 
     post: Mapped[Post] = relationship(lazy="joined")
+
+
+class DraftVersion(Base):
+    """What a draft said: each save is one, and with age they are thinned."""
+
+    __tablename__ = "draft_version"
+    __table_args__ = (UniqueConstraint("issue_id", "number"),)
+
+    id: Mapped[Key]
+    issue_id: Mapped[int] = mapped_column(ForeignKey("issue.id", ondelete="CASCADE"))
+    number: Mapped[int]
+    kind: Mapped[VersionKind] = mapped_column(states(VersionKind))
+    words: Mapped[Data]  # as `digests/versions.py` writes them
+    sitting: Mapped[str] = mapped_column(String(32), default="")  # one open page
+    restores: Mapped[int | None]  # the version it goes back to
+    editor_id: Mapped[int | None] = mapped_column(
+        ForeignKey("editor.id", ondelete="SET NULL"), index=True
+    )
+    created_at: Mapped[Created]
+
+    editor: Mapped["Editor | None"] = relationship()
 
 
 class Schedule(Base):

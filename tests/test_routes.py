@@ -13,7 +13,7 @@ from sqlalchemy import select
 from newsletter import links, pictures
 from newsletter.config import Settings
 from newsletter.db import Base, Database, utcnow
-from newsletter.digests import design, drafts, letters, publish
+from newsletter.digests import design, drafts, letters, publish, versions
 from newsletter.models import (
     Author,
     Feed,
@@ -74,6 +74,7 @@ def world(database: Database, settings: Settings) -> dict[str, Any]:
         publish.send(session, settings, issue, now=NOW)
         make_post(session, labbet)
         draft = drafts.draft(session, labbet, now=NOW)
+        versions.note(session, draft, now=NOW)
         logo = Logo(
             newsletter_id=labbet.id,
             digest="ab",

@@ -103,7 +103,7 @@ WATCHED: dict[type[Base], Watched] = {
     Issue: Watched(
         "issue",
         label="subject",
-        quiet=_names("after_position last_position"),
+        quiet=_names("after_position last_position version"),
         writing=_names("subject preview_text opening segment"),
     ),
     IssuePost: Watched(
@@ -167,6 +167,7 @@ NOT_WATCHED = {
     "destination": "what workers learn",
     "worker": "what workers say",
     "job": "the clock",
+    "draft_version": "what drafts said; their own rows tell of it",
     "editor_session": "that somebody logged in; ending another's is noted",
     "used_link": "links that were used",
     "tally": "counts, kept up by the clock",

@@ -51,6 +51,13 @@ def find(session: Session, issue_id: int) -> Issue:
     return issue
 
 
+def hold(session: Session, issue_id: int) -> None:
+    """Wait for whoever is changing an issue; before it is read, so that it is new."""
+    if 0 < issue_id < 2**31:
+        query = select(Issue.id).where(Issue.id == issue_id)
+        session.execute(query.with_for_update())
+
+
 def draft(
     session: Session,
     newsletter: Newsletter,

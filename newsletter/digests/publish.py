@@ -34,7 +34,14 @@ from sqlalchemy.orm import Session
 
 from newsletter import i18n, links
 from newsletter.config import Settings
-from newsletter.digests import archive, compose, drafts, letters, occurrences
+from newsletter.digests import (
+    archive,
+    compose,
+    drafts,
+    letters,
+    occurrences,
+    versions,
+)
 from newsletter.digests import editions as plans
 from newsletter.digests.editions import REACHED, Edition, Plan, audience_count
 from newsletter.digests.preflight import wayout
@@ -606,6 +613,7 @@ def finish_settled(
         if _changed(session, issue, (issue.state,), state=state, finished_at=now):
             if issue.id not in moved:
                 _move_cursors(session, issue)
+            versions.thin(session, issue, now=now, most=versions.MOST_OF_SENT)
             closed.append(issue)
     return closed
 

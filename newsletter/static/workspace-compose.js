@@ -4,6 +4,11 @@
 
 const TYPING_PAUSE_MS = 500;
 const POLL_MS = 1000;
+const SAVE_PAUSE_MS = 1500;
+const SAVE_AT_LEAST_MS = 8000; // also while somebody types without a pause
+const RETRY_MS = 10_000;
+const WATCH_MS = 15_000;
+const KEEPALIVE_BYTES = 60_000; // what a browser sends of a page that is closed
 
 // A form whose preview is a page of the server's, shown in a sandboxed frame. Each new
 // preview loads in a frame of its own behind the old one, and then takes its place: no
@@ -89,16 +94,20 @@ function followTyping(form) {
     }
   });
   form.addEventListener("inkorg:moved", refresh);
+  form.addEventListener("inkorg:taken", refresh);
+  // What came back unsaved is not what the frame has loaded.
+  if (form.hasAttribute("data-dirty")) window.addEventListener("load", refresh);
 }
 
 // "Unsaved changes" beside the button, a question before they are thrown away, Ctrl+S.
+// A form that saves itself asks only about what it cannot save.
 function guardUnsaved(form) {
   const status = form.querySelector("[data-saved]");
   const save = form.querySelector("[data-save]");
   let dirty = form.hasAttribute("data-dirty");
 
-  function show() {
-    if (status) status.textContent = dirty ? status.dataset.unsaved : status.dataset.saved;
+  function show(words) {
+    if (status) status.textContent = words ?? (dirty ? status.dataset.unsaved : status.dataset.saved);
     form.toggleAttribute("data-dirty", dirty);
   }
 
@@ -108,14 +117,19 @@ function guardUnsaved(form) {
     show();
   }
 
+  const keeper = form.dataset.autosave ? saveWhileTyping(form) : null;
   form.addEventListener("input", changed);
   form.addEventListener("inkorg:moved", changed);
+  form.addEventListener("inkorg:kept", (event) => {
+    dirty = event.detail.dirty;
+    show(event.detail.words);
+  });
   form.addEventListener("submit", (event) => {
     const to = event.submitter && event.submitter.formTarget;
     if (!to || to === "_self") dirty = false;
   });
   window.addEventListener("beforeunload", (event) => {
-    if (dirty) event.preventDefault();
+    if (dirty && !keeper?.saveWhileLeaving()) event.preventDefault();
   });
   document.addEventListener("keydown", (event) => {
     const isSave = (event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "s";
@@ -125,6 +139,169 @@ function guardUnsaved(form) {
     }
   });
   if (dirty) show();
+}
+
+// A form with data-autosave="/address" is sent there in every pause. The answer tells
+// which version it is now, or that somebody else changed the same: then both are kept.
+function saveWhileTyping(form) {
+  const notice = document.querySelector("[data-notice]");
+  let typed = 0; // counts changes; `saved` is up to which the server has them
+  let saved = 0;
+  let sending = null;
+  let timer = 0;
+  let waiting = 0; // since when something is unsaved
+  let failed = form.hasAttribute("data-dirty"); // an error to put right comes first
+
+  function body() {
+    const data = new URLSearchParams();
+    for (const [name, value] of new FormData(form)) {
+      if (typeof value === "string" && name !== "add") data.append(name, value);
+    }
+    return data;
+  }
+
+  const hasTicks = () => form.querySelector("[name=add]:checked") !== null;
+
+  function tell(words, { reload = false, choose = false } = {}) {
+    const drawn = notice.querySelector("template").content.cloneNode(true);
+    drawn.querySelector("[data-notice-reload]").hidden = !reload;
+    drawn.querySelector("[data-notice-choose]").hidden = !choose;
+    drawn.querySelector("[data-notice-words]").textContent = words;
+    clear();
+    notice.append(drawn);
+  }
+
+  function clear() {
+    notice.querySelector(".said")?.remove();
+  }
+
+  function say(words, dirty) {
+    form.dispatchEvent(new CustomEvent("inkorg:kept", { detail: { words, dirty } }));
+  }
+
+  // What the other wrote goes into the form, unless the field has been typed in since.
+  function takeUp(answer, sent) {
+    for (const [name, value] of Object.entries(answer.fields)) {
+      const field = form.elements[name];
+      if (!field || field.value !== (sent.get(name) ?? "")) return;
+      field.value = value;
+    }
+    form.elements.fingerprint.value = answer.fingerprint;
+    form.elements.version.value = answer.version;
+    if (answer.told) {
+      tell(answer.told);
+      form.dispatchEvent(new CustomEvent("inkorg:taken"));
+    } else {
+      clear();
+    }
+  }
+
+  function settle(answer, mine, sent) {
+    failed = Boolean(answer.error);
+    if (failed) {
+      say(answer.error, true);
+      return;
+    }
+    saved = mine;
+    if (answer.conflict) tell(answer.conflict, { choose: true });
+    if (answer.fingerprint) takeUp(answer, sent);
+    if (typed === mine) say(answer.said ?? answer.kept ?? answer.conflict, hasTicks());
+    else soon();
+  }
+
+  async function save() {
+    clearTimeout(timer);
+    if (sending || typed === saved) return;
+    const mine = typed;
+    const sent = body();
+    sending = new AbortController();
+    waiting = 0;
+    let answer;
+    try {
+      const got = await fetch(form.dataset.autosave, { method: "POST", body: sent, signal: sending.signal });
+      const isOurs = got.headers.get("Content-Type")?.startsWith("application/json");
+      if (isOurs) answer = await got.json();
+      else answer = { error: got.status === 401 ? form.dataset.loggedOut : form.dataset.failed, again: true };
+    } catch (error) {
+      sending = null;
+      if (error.name === "AbortError") return; // the button, or the page that closes, does it
+      answer = { error: form.dataset.failed, again: true };
+    }
+    sending = null;
+    settle(answer, mine, sent);
+    if (answer.again) timer = setTimeout(save, RETRY_MS);
+  }
+
+  function soon() {
+    clearTimeout(timer);
+    waiting ||= Date.now();
+    const left = waiting + SAVE_AT_LEAST_MS - Date.now();
+    timer = setTimeout(save, Math.max(0, Math.min(SAVE_PAUSE_MS, left)));
+  }
+
+  function changed(event) {
+    if (event.target.closest?.("[data-no-save]") || event.target.name === "add") return;
+    typed += 1;
+    soon();
+  }
+
+  // What is there is sent along while the page closes; false where that cannot be.
+  function saveWhileLeaving() {
+    if (failed || hasTicks()) return false;
+    const sent = body();
+    if (sent.toString().length > KEEPALIVE_BYTES) return false;
+    if (typed !== saved) {
+      sending?.abort();
+      fetch(form.dataset.autosave, { method: "POST", body: sent, keepalive: true }).catch(() => {});
+      saved = typed;
+    }
+    return true;
+  }
+
+  async function watch() {
+    setTimeout(watch, WATCH_MS);
+    if (document.hidden || sending || typed !== saved) return;
+    const got = await fetch(form.dataset.watch).catch(() => null);
+    if (!got?.ok || got.redirected) return;
+    const now = await got.json();
+    const isNews = now.fingerprint !== form.elements.fingerprint.value;
+    if (isNews && !sending && typed === saved) tell(now.said, { reload: true });
+  }
+
+  form.addEventListener("input", changed);
+  form.addEventListener("inkorg:moved", changed);
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) save();
+  });
+  form.addEventListener("submit", (event) => {
+    const to = event.submitter && event.submitter.formTarget;
+    if (to && to !== "_self") return;
+    clearTimeout(timer);
+    sending?.abort();
+    saved = typed;
+  });
+  setTimeout(watch, WATCH_MS);
+  return { saveWhileLeaving };
+}
+
+// Where two editors changed the same, a button takes what the other wrote.
+function takeTheirs(form) {
+  for (const button of form.querySelectorAll("[data-use], [data-use-order]")) {
+    button.hidden = false;
+    button.addEventListener("click", () => {
+      const { use, value, useOrder } = button.dataset;
+      if (useOrder) {
+        const list = form.querySelector("[data-posts]");
+        for (const id of useOrder.split(" ")) list.append(document.getElementById(`post-${id}`));
+        list.dispatchEvent(new CustomEvent("inkorg:ordered"));
+        return;
+      }
+      const field = form.elements[use];
+      field.value = value;
+      field.dispatchEvent(new Event("input", { bubbles: true }));
+      field.focus();
+    });
+  }
 }
 
 // Posts change places by buttons, or by Alt and an arrow anywhere in the post.
@@ -159,6 +336,10 @@ function movePosts(list) {
     form.dispatchEvent(new CustomEvent("inkorg:moved"));
   }
 
+  list.addEventListener("inkorg:ordered", () => {
+    number();
+    form.dispatchEvent(new CustomEvent("inkorg:moved"));
+  });
   list.addEventListener("click", (event) => {
     const button = event.target.closest("[data-move]");
     if (!button) return;
@@ -292,6 +473,7 @@ function putPicturesIn(part) {
 for (const form of document.querySelectorAll("form[data-compose]")) {
   followTyping(form);
   guardUnsaved(form);
+  takeTheirs(form);
 }
 document.querySelectorAll("[data-posts]").forEach(movePosts);
 document.querySelectorAll("[data-audience]").forEach(countReaders);

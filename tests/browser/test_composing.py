@@ -151,9 +151,7 @@ def test_every_page_can_be_used_by_everyone(
     look(f"issues/{issue_id}/", f"issues/{issue_id}/readers?which=bounced")
 
 
-def test_the_mail_follows_what_is_typed_and_nothing_is_stored(
-    live: Live, desk: Page, database: Database, issue_id: int
-) -> None:
+def test_the_mail_follows_what_is_typed(live: Live, desk: Page, issue_id: int) -> None:
     desk.goto(path(live, f"issues/{issue_id}/"))
     history = desk.evaluate("history.length")
     for words in ("Hej på er!", "Hej igen, **alla**!"):
@@ -165,8 +163,6 @@ def test_the_mail_follows_what_is_typed_and_nothing_is_stored(
     desk.locator(".segments label", has_text="Text").click()
     expect(shown(desk).locator("pre")).to_contain_text("Hej igen, alla!")
     assert desk.evaluate("history.length") == history
-    with database.reading() as session:
-        assert session.get_one(Issue, issue_id).opening == ""
 
 
 def test_the_mail_can_be_seen_on_a_phone_in_the_dark_and_in_english(
@@ -201,7 +197,7 @@ def test_posts_are_ordered_by_keyboard_alone(
     titles = [rows.nth(n).get_attribute("data-title") for n in range(3)]
     assert titles == [first, third, second]
     assert rows.nth(0).locator("[data-move=up]").is_disabled()
-    expect(desk.locator("[data-saved]")).to_have_text("Inte sparat än. Ctrl S sparar.")
+    expect(desk.locator("[data-saved]")).to_contain_text("Sparat ")
     desk.keyboard.press("Control+s")
     expect(desk.locator(".said")).to_have_text("Sparat.")
     with database.reading() as session:
@@ -209,20 +205,57 @@ def test_posts_are_ordered_by_keyboard_alone(
         assert [entry.post.title for entry in issue.posts] == titles
 
 
-def test_unsaved_words_are_not_thrown_away_by_leaving(
-    live: Live, desk: Page, issue_id: int
+def test_two_editors_in_one_draft_are_told_and_lose_nothing(
+    live: Live,
+    desk: Page,
+    new_page: NewPage,
+    database: Database,
+    settings: Settings,
+    issue_id: int,
 ) -> None:
+    def opening() -> str:
+        with database.reading() as session:
+            return session.get_one(Issue, issue_id).opening
+
     asked: list[str] = []
     desk.on("dialog", lambda dialog: refuse(dialog, asked))
-    desk.goto(path(live, f"issues/{issue_id}/"))
-    desk.get_by_label("Inledning").fill("Skrivet men inte sparat")
-    desk.get_by_role("link", name="Inlägg", exact=True).click()
-    expect(desk.get_by_label("Inledning")).to_have_value("Skrivet men inte sparat")
-    assert asked == ["beforeunload"]
-    desk.get_by_role("button", name="Spara", exact=True).last.click()
+    other = new_page()
+    log_in(other, live, database, settings, Role.OWNER)
+    for page in (desk, other):
+        page.goto(path(live, f"issues/{issue_id}/"))
+    # It saves itself; what the other has not touched comes into their page.
+    other.get_by_label("Ämnesrad").fill("Ägarens ämne")
+    expect(other.locator("[data-saved]")).to_contain_text("Sparat ")
+    desk.get_by_label("Inledning").fill("Mina ord")
+    expect(desk.get_by_label("Ämnesrad")).to_have_value("Ägarens ämne")
+    expect(desk.locator("[data-notice]")).to_contain_text("owner@redaktion.example")
+    assert opening() == "Mina ord"
+    # Leaving within a pause asks nothing, and loses nothing.
+    desk.get_by_label("Inledning").fill("Mina sista ord")
     desk.get_by_role("link", name="Inlägg", exact=True).click()
     desk.wait_for_url("**/posts/")
-    assert asked == ["beforeunload"]
+    assert asked == []
+    # Both have now written an opening: both are kept, and one chooses.
+    other.get_by_label("Inledning").fill("Ägarens ord")
+    other.get_by_role("button", name="Se båda och välj").click()
+    expect(other.locator(".theirs blockquote")).to_have_text("Mina sista ord")
+    axe(other)
+    expect(other.get_by_label("Inledning")).to_have_value("Ägarens ord")
+    assert opening() == "Mina sista ord"
+    other.locator(".theirs").get_by_role("button").click()
+    expect(other.get_by_label("Inledning")).to_have_value("Mina sista ord")
+    other.get_by_label("Inledning").fill("Mina sista ord. Ägarens ord")
+    other.keyboard.press("Control+s")
+    expect(other.locator(".said").first).to_have_text("Sparat.")
+    assert opening() == "Mina sista ord. Ägarens ord"
+    other.get_by_role("link", name="Versioner").click()
+    expect(other.locator(".version-list")).to_contain_text("undanlagt")
+    axe(other)
+    other.locator(".version-list a").nth(1).click()
+    expect(other.locator(".then-now")).to_contain_text("Ägarens ord")
+    axe(other)
+    other.get_by_role("button", name="Gå tillbaka till den här versionen").click()
+    expect(other.locator(".said").first).to_contain_text("igen")
 
 
 def test_from_a_draft_to_everyones_inbox(

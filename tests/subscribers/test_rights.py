@@ -50,6 +50,7 @@ NOT_ABOUT_READERS = {
     "editor_session",
     "audit",  # knows readers by their number alone
     "tally",
+    "draft_version",
 }
 HANDED_OVER = {
     *("subscriber", "subscription", "subscription_topic", "consent", "delivery"),

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -10,6 +11,7 @@ from werkzeug.datastructures import MultiDict
 
 from newsletter import i18n
 from newsletter.digests import compose, drafts, wording
+from newsletter.digests.versions import PostWords, Words
 from newsletter.errors import N_, InkorgError, NotFound
 from newsletter.models import Issue, IssueKind, IssuePost, Newsletter, Post
 
@@ -20,6 +22,7 @@ LIMITS = {
     "title": drafts.TITLE_CHARACTERS,
     "excerpt": drafts.EXCERPT_CHARACTERS,
 }
+SITTING_CHARACTERS = 32
 
 
 @dataclass(slots=True)
@@ -34,13 +37,18 @@ class Place:
 
 @dataclass(slots=True)
 class IssueForm:
-    """What stands in the form; `fingerprint` is of what it was shown."""
+    """What stands in the form.
+
+    `fingerprint` and `version` are of what it was shown, `sitting` is the open page.
+    """
 
     subject: str
     preview_text: str
     opening: str
     places: list[Place]
     fingerprint: str
+    version: int = 0
+    sitting: str = ""
     added: list[int] = field(default_factory=list)
     test_to: str = ""
 
@@ -52,6 +60,31 @@ class IssueForm:
         here = ids.index(post_id)
         there = min(max(here + step, 0), len(ids) - 1)
         self.places.insert(there, self.places.pop(here))
+
+    def words(self) -> Words:
+        """Return what was typed as it would be stored."""
+        return Words(
+            subject=self.subject,
+            preview_text=self.preview_text,
+            opening=self.opening,
+            posts=tuple(
+                PostWords(place.post.id, place.hidden, place.title, place.excerpt)
+                for place in self.places
+            ),
+        ).clean()
+
+    def take(self, words: Words) -> None:
+        """Put other words into the form; posts that those do not know come last."""
+        self.subject, self.preview_text = words.subject, words.preview_text
+        self.opening = words.opening
+        there = {place.post.id: place for place in self.places}
+        known = [said for said in words.posts if said.post_id in there]
+        for said in known:
+            place = there[said.post_id]
+            place.hidden, place.title = said.hidden, said.title
+            place.excerpt = said.excerpt
+        order = {said.post_id: number for number, said in enumerate(known)}
+        self.places.sort(key=lambda place: order.get(place.post.id, len(order)))
 
 
 def issue_of(session: Session, newsletter: Newsletter, issue_id: int) -> Issue:
@@ -70,6 +103,8 @@ def stored(issue: Issue) -> IssueForm:
         opening=issue.opening,
         places=[_place(entry) for entry in issue.posts],
         fingerprint=fingerprint(issue),
+        version=issue.version,
+        sitting=new_sitting(),
     )
 
 
@@ -93,6 +128,8 @@ def typed(form: MultiDict[str, str], issue: Issue) -> IssueForm:
         opening=form.get("opening", ""),
         places=places,
         fingerprint=form.get("fingerprint", ""),
+        version=form.get("version", 0, type=int),
+        sitting=form.get("sitting", "")[:SITTING_CHARACTERS],
         added=_ids(form.getlist("add")),
         test_to=form.get("test_to", "").strip(),
     )
@@ -147,6 +184,21 @@ def sketch(
             for number, place in enumerate(places, 1)
         ],
     )
+
+
+def as_version(issue: Issue, words: Words) -> IssueForm:
+    """Return the form as an earlier version has it; it left out what came later."""
+    form = stored(issue)
+    form.take(words)
+    known = {said.post_id for said in words.posts}
+    for place in form.places:
+        place.hidden = place.hidden or place.post.id not in known
+    return form
+
+
+def new_sitting() -> str:
+    """Return a name for a page that is opened: what it saves is one editor's."""
+    return secrets.token_urlsafe(9)
 
 
 def titles_of(issue: Issue) -> list[str]:

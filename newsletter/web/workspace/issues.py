@@ -7,7 +7,7 @@ from werkzeug.wrappers import Response
 
 from newsletter import i18n
 from newsletter.db import db, utcnow
-from newsletter.digests import compose, drafts, publish, wording
+from newsletter.digests import compose, drafts, publish, versions, wording
 from newsletter.digests.drafts import EDITABLE
 from newsletter.errors import N_, Conflict, InkorgError
 from newsletter.mail import ledger
@@ -23,19 +23,23 @@ from newsletter.posts import listing
 from newsletter.subscribers import addresses
 from newsletter.web import rendering
 from newsletter.web.security import current_settings, status_of
-from newsletter.web.workspace import approval, issue_form, preflight, preview, sending
+from newsletter.web.workspace import (
+    approval,
+    issue_form,
+    preflight,
+    preview,
+    saving,
+    sending,
+)
 from newsletter.web.workspace.access import needs, render, say, this_editor, writing
 from newsletter.web.workspace.issue_form import LIMITS, IssueForm
+from newsletter.web.workspace.saving import Stale, Theirs
 from newsletter.web.workspace.sending import STATE_COLOURS, STATE_WORDS, UNDER_WAY
 
 bp = Blueprint("issues", __name__)
 
 PAGE = 30
 POSTS_TO_ADD = 30
-
-
-class Stale(Conflict):
-    """Someone else changed this issue while you wrote."""
 
 
 @bp.get("/editor/<slug>/issues/")
@@ -134,18 +138,17 @@ def save(newsletter: Newsletter, issue_id: int) -> Response | tuple[str, int]:
     action = request.form.get("action", "save")
     try:
         with writing(newsletter) as (session, here):
-            issue = issue_form.issue_of(session, here, issue_id)
-            if issue.kind is IssueKind.LETTER:  # has a form of its own
-                raise Stale
-            form = issue_form.typed(request.form, issue)
-            if form.fingerprint != issue_form.fingerprint(issue):
-                raise Stale
+            issue, form = _typed(session, here, issue_id)
+            theirs = saving.meet(session, issue, form)
             moved = _move(form, action)
+            versions.note(session, issue, now=utcnow())
             issue_form.apply(session, issue, form)
+            saving.record(session, issue, form)
             if action == "test":
                 _send_test(session, issue, form)
     except InkorgError as error:
         return _keep_typed(newsletter, issue_id, error)
+    saving.tell(theirs)
     if action == "review":
         return redirect(url_for("sending.ask", slug=newsletter.slug, issue_id=issue_id))
     if action == "test":
@@ -156,6 +159,19 @@ def save(newsletter: Newsletter, issue_id: int) -> Response | tuple[str, int]:
     return redirect(_page_of(newsletter, issue_id, edit) + moved)
 
 
+@bp.post("/editor/<slug>/issues/<int:issue_id>/autosave")
+@needs(Role.EDITOR)
+def autosave(newsletter: Newsletter, issue_id: int) -> Response | tuple[Response, int]:
+    """Save what is being typed; posts ticked to be added wait for the button."""
+
+    def read(session: Session, here: Newsletter) -> tuple[Issue, IssueForm]:
+        issue, form = _typed(session, here, issue_id)
+        form.added = []
+        return issue, form
+
+    return saving.autosave(newsletter, read, issue_form.apply)
+
+
 @bp.post("/editor/<slug>/issues/<int:issue_id>/discard")
 @needs(Role.EDITOR)
 def discard(newsletter: Newsletter, issue_id: int) -> Response:
@@ -164,6 +180,17 @@ def discard(newsletter: Newsletter, issue_id: int) -> Response:
         drafts.discard(session, issue_form.issue_of(session, here, issue_id))
     say(N_("The draft is gone. Its posts wait for the next issue."))
     return redirect(url_for("issues.index", slug=newsletter.slug))
+
+
+def _typed(
+    session: Session, newsletter: Newsletter, issue_id: int
+) -> tuple[Issue, IssueForm]:
+    """Read the form of an issue that nobody else is changing now."""
+    drafts.hold(session, issue_id)
+    issue = issue_form.issue_of(session, newsletter, issue_id)
+    if issue.kind is IssueKind.LETTER:  # has a form of its own
+        raise Conflict(N_("This is a letter. Open it from the list of issues."))
+    return issue, issue_form.typed(request.form, issue)
 
 
 def _send_test(session: Session, issue: Issue, form: IssueForm) -> None:
@@ -188,17 +215,15 @@ def _keep_typed(
     """Show the form again with everything that was typed, and what was wrong."""
     issue = issue_form.issue_of(db.session(), newsletter, issue_id)
     form = issue_form.typed(request.form, issue)
-    stale = isinstance(error, Stale)
-    if stale:
-        form.fingerprint = issue_form.fingerprint(issue)
-    said = {issue_form.field_of(error, form): rendering.words().error(error)}
+    theirs, errors = None, {}
+    if isinstance(error, Stale):
+        with writing(newsletter) as (session, here):
+            held, form = _typed(session, here, issue_id)
+            theirs = saving.stand_aside(session, held, form)
+    else:
+        errors[issue_form.field_of(error, form)] = rendering.words().error(error)
     page = _compose_page(
-        newsletter,
-        issue,
-        form,
-        conflict=stale,
-        errors={} if stale else said,
-        unsaved=True,
+        newsletter, issue, form, theirs=theirs, errors=errors, unsaved=True
     )
     return page, status_of(error)
 
@@ -208,7 +233,7 @@ def _compose_page(
     issue: Issue,
     form: IssueForm,
     *,
-    conflict: bool = False,
+    theirs: Theirs | None = None,
     errors: dict[str, str] | None = None,
     unsaved: bool = False,
 ) -> str:
@@ -232,7 +257,11 @@ def _compose_page(
         newsletter,
         issue=issue,
         form=form,
-        conflict=conflict,
+        theirs=theirs,
+        titles={
+            place.post.id: place.title or place.post.title for place in form.places
+        },
+        saved=saving.state_of(db.session(), issue),
         errors=errors or {},
         unsaved=unsaved,
         others=others,

@@ -7,6 +7,7 @@ from werkzeug.datastructures import MultiDict
 
 from newsletter.digests import letters, segments
 from newsletter.digests.segments import Choice, Known, Life, Since
+from newsletter.digests.versions import Words
 from newsletter.errors import InkorgError, InvalidInput
 from newsletter.models import Issue, IssueKind, Newsletter
 from newsletter.web.workspace import issue_form
@@ -57,7 +58,7 @@ class Picked:
 
 @dataclass(slots=True)
 class LetterForm:
-    """What stands in the form; `fingerprint` is of what it was shown."""
+    """What stands in the form; see `IssueForm` for what it was shown."""
 
     subject: str
     preview_text: str
@@ -67,6 +68,8 @@ class LetterForm:
     segment: str
     picked: Picked
     fingerprint: str
+    version: int = 0
+    sitting: str = ""
     test_to: str = ""
     picture_alt: str = ""
 
@@ -76,6 +79,24 @@ class LetterForm:
         if self.who == CHOSEN:
             return self.picked.text()
         return self.segment.strip() if self.who == TYPED else ""
+
+    def words(self) -> Words:
+        """Return what was typed as it would be stored."""
+        return Words(
+            subject=self.subject,
+            preview_text=self.preview_text,
+            opening=self.opening,
+            segment=self.audience,
+            language=self.language,
+        ).clean()
+
+    def take(self, words: Words) -> None:
+        """Put other words into the form."""
+        self.subject, self.preview_text = words.subject, words.preview_text
+        self.opening, self.language = words.opening, words.language
+        if words.segment != self.audience:
+            self.segment = words.segment
+            self.who = TYPED if words.segment else ALL
 
 
 def stored(issue: Issue, known: Known) -> LetterForm:
@@ -93,6 +114,8 @@ def stored(issue: Issue, known: Known) -> LetterForm:
         segment=issue.segment,
         picked=picked or Picked(),
         fingerprint=issue_form.fingerprint(issue),
+        version=issue.version,
+        sitting=issue_form.new_sitting(),
     )
 
 
@@ -115,6 +138,8 @@ def typed(form: MultiDict[str, str]) -> LetterForm:
             span=form.get("span", ""),
         ),
         fingerprint=form.get("fingerprint", ""),
+        version=form.get("version", 0, type=int),
+        sitting=form.get("sitting", "")[: issue_form.SITTING_CHARACTERS],
         test_to=form.get("test_to", "").strip(),
         picture_alt=form.get("picture_alt", "").strip(),
     )

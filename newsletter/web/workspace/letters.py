@@ -9,7 +9,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from newsletter import i18n, links, pictures, rhythms
 from newsletter.db import db, utcnow
-from newsletter.digests import compose, drafts, letters, publish, segments
+from newsletter.digests import compose, drafts, letters, publish, segments, versions
 from newsletter.errors import N_, InkorgError, InvalidInput
 from newsletter.models import Issue, Newsletter, Picture, Role
 from newsletter.plaintext import squeeze
@@ -22,10 +22,11 @@ from newsletter.web.workspace import (
     letter_form,
     preflight,
     preview,
+    saving,
 )
 from newsletter.web.workspace.access import needs, render, say, this_editor, writing
-from newsletter.web.workspace.issues import Stale
 from newsletter.web.workspace.letter_form import LIMITS, SPANS, LetterForm
+from newsletter.web.workspace.saving import Stale, Theirs
 from newsletter.web.workspace.sending import STATE_COLOURS, STATE_WORDS
 
 bp = Blueprint("letters", __name__)
@@ -66,19 +67,21 @@ def save(newsletter: Newsletter, letter_id: int) -> AnyResponse | tuple[str, int
     form = letter_form.typed(request.form)
     try:
         with writing(newsletter) as (session, here):
-            issue = letters.find(session, here, letter_id)
-            if form.fingerprint != issue_form.fingerprint(issue):
-                raise Stale
+            issue = _held(session, here, letter_id, form)
+            theirs = saving.meet(session, issue, form)
             if action == "picture":
                 picture = _uploaded(session, here, form.picture_alt)
                 words = _markdown(newsletter, picture, form.picture_alt)
                 form.opening = f"{form.opening.rstrip()}\n\n{words}\n"
                 form.picture_alt = ""
+            versions.note(session, issue, now=utcnow())
             letter_form.apply(session, issue, form)
+            saving.record(session, issue, form)
             if action == "test":
                 _send_test(session, issue, form)
     except InkorgError as error:
         return _keep_typed(newsletter, letter_id, form, error)
+    saving.tell(theirs)
     if action == "review":
         return redirect(
             url_for("sending.ask", slug=newsletter.slug, issue_id=letter_id)
@@ -90,6 +93,20 @@ def save(newsletter: Newsletter, letter_id: int) -> AnyResponse | tuple[str, int
     else:
         say(N_("Saved."))
     return redirect(_page_of(newsletter, letter_id))
+
+
+@bp.post("/editor/<slug>/letters/<int:letter_id>/autosave")
+@needs(Role.EDITOR)
+def autosave(
+    newsletter: Newsletter, letter_id: int
+) -> AnyResponse | tuple[Response, int]:
+    """Save what is being typed."""
+    form = letter_form.typed(request.form)
+
+    def read(session: Session, here: Newsletter) -> tuple[Issue, LetterForm]:
+        return _held(session, here, letter_id, form), form
+
+    return saving.autosave(newsletter, read, letter_form.apply)
 
 
 @bp.post("/editor/<slug>/letters/<int:letter_id>/preview")
@@ -138,6 +155,16 @@ def discard(newsletter: Newsletter, letter_id: int) -> AnyResponse:
     return redirect(url_for("issues.index", slug=newsletter.slug))
 
 
+def _held(
+    session: Session, newsletter: Newsletter, letter_id: int, form: LetterForm
+) -> Issue:
+    """Return a letter that nobody else is changing now."""
+    drafts.hold(session, letter_id)
+    issue = letters.find(session, newsletter, letter_id)
+    form.language = form.language or issue.language
+    return issue
+
+
 def _uploaded(session: Session, newsletter: Newsletter, alt: str) -> Picture:
     file = request.files.get("picture")
     data = file.stream.read(pictures.MAX_UPLOAD_BYTES + 1) if file else b""
@@ -171,18 +198,14 @@ def _keep_typed(
     issue = letters.find(db.session(), newsletter, letter_id)
     if issue.state not in drafts.EDITABLE:
         return _follow(newsletter, letter_id)
-    stale = isinstance(error, Stale)
-    if stale:
-        form.fingerprint = issue_form.fingerprint(issue)
-    said = {letter_form.field_of(error): rendering.words().error(error)}
-    page = _page(
-        newsletter,
-        issue,
-        form,
-        errors={} if stale else said,
-        conflict=stale,
-        unsaved=True,
-    )
+    theirs, errors = None, {}
+    if isinstance(error, Stale):
+        with writing(newsletter) as (session, here):
+            held = _held(session, here, letter_id, form)
+            theirs = saving.stand_aside(session, held, form)
+    else:
+        errors[letter_form.field_of(error)] = rendering.words().error(error)
+    page = _page(newsletter, issue, form, errors=errors, theirs=theirs, unsaved=True)
     return page, status_of(error)
 
 
@@ -192,7 +215,7 @@ def _page(
     form: LetterForm,
     *,
     errors: dict[str, str] | None = None,
-    conflict: bool = False,
+    theirs: Theirs | None = None,
     unsaved: bool = False,
 ) -> str:
     words = rendering.words()
@@ -204,7 +227,8 @@ def _page(
         issue=issue,
         form=form,
         errors=errors or {},
-        conflict=conflict,
+        theirs=theirs,
+        saved=saving.state_of(db.session(), issue),
         unsaved=unsaved,
         counted=_counted(newsletter, form.audience),
         title=issue_form.subject_of(issue, newsletter),

@@ -176,12 +176,14 @@ def test_whoever_saves_second_is_told(
     editor: FlaskClient, database: Database, letter_id: int
 ) -> None:
     mine = form_of(database, letter_id, opening="Mina ord")
-    theirs = form_of(database, letter_id, who="typed", segment="language:en")
+    theirs = form_of(
+        database, letter_id, opening="Era", who="typed", segment="language:en"
+    )
     post(editor, f"{LETTERS}{letter_id}/", theirs)
     answer = post(editor, f"{LETTERS}{letter_id}/", mine)
     assert answer.status_code == 409
     assert "Mina ord" in answer.text
-    assert "Någon annan ändrade det här brevet" in answer.text
+    assert "Någon annan ändrade det här medan du skrev" in answer.text
     assert stored(database, letter_id).segment == "language:en"
 
 

@@ -122,6 +122,10 @@ def seed(url: str, readers: int = READERS, issues: int = ISSUES) -> Seeded:
             with database.transaction() as session:
                 if database.is_sqlite:  # room for the indexes of what is drawn
                     session.execute(text("PRAGMA cache_size=-1000000"))
+                else:  # Python may be busy for long
+                    session.execute(
+                        text("SET LOCAL idle_in_transaction_session_timeout = 0")
+                    )
                 step(session)
             print(f"  {name}: {time.monotonic() - began:.1f} s", flush=True)
         tidy(database)
@@ -293,7 +297,7 @@ def add_people(session: Session, readers: int, now: datetime) -> None:
 def add_subscriptions(session: Session, now: datetime) -> None:
     """Subscribe everybody, over the years and in all states, a thousand to both."""
     first = session.scalars(select(func.min(Subscription.id))).one()
-    for slug, among in ((NEIGHBOUR, 1_000), (SLUG, 2**31)):
+    for slug, among in ((NEIGHBOUR, 1_000), (SLUG, 10**9)):
         newsletter = newsletters.by_slug(session, slug)
         _numbers, _n, _padded, token = words_of(session, 0)
         status = _status(_mixed(Subscriber.id) // 3 % 100)

@@ -22,13 +22,20 @@ from newsletter import editors
 from newsletter.audit import reading
 from newsletter.config import Settings
 from newsletter.db import Database
-from newsletter.digests import drafts, planning, publish, telling
+from newsletter.digests import drafts, forecast, planning, publish, telling
 from newsletter.digests.planning import GRACE as GRACE
 from newsletter.errors import N_, InkorgError
 from newsletter.mail import destinations, keyring
-from newsletter.models import Issue, Job, UsedLink
+from newsletter.models import Issue, Job, Newsletter, UsedLink
 from newsletter.posts import editing, fetching, websub
-from newsletter.subscribers import directory, finding, gate, preferences, signup
+from newsletter.subscribers import (
+    directory,
+    finding,
+    gate,
+    preferences,
+    reckonings,
+    signup,
+)
 
 log = logging.getLogger(__name__)
 
@@ -243,6 +250,29 @@ def _forget_changes(database: Database, settings: Settings, now: datetime) -> in
     return _in_batches(database, forget, now)
 
 
+def reckon_readers(database: Database, _settings: Settings, now: datetime) -> int:
+    """Reckon with large newsletters' readers, and for how many one digest would be.
+
+    The long looks are outside the transactions that keep what they found.
+    """
+    with database.reading() as session:
+        found = {
+            newsletter.id: reckonings.count(session, newsletter, now=now)
+            for newsletter in session.scalars(select(Newsletter)).all()
+            if reckonings.are_due(session, newsletter, now=now)
+        }
+    for newsletter_id, numbers in found.items():
+        with database.transaction() as session:
+            reckonings.store(session, newsletter_id, numbers, now=now)
+    with database.reading() as session:
+        asked = forecast.questions(session, now=now)[:1]
+        answers = [forecast.look(session, question, now=now) for question in asked]
+    for question, readers in zip(asked, answers, strict=True):
+        with database.transaction() as session:
+            forecast.keep(session, question, readers, now=now)
+    return len(found) + len(asked)
+
+
 def _renew_keys(database: Database, settings: Settings, _now: datetime) -> int:
     with database.transaction() as session:
         return keyring.renew(session, settings)
@@ -293,6 +323,7 @@ TASKS = (
     Task("ask-hubs", timedelta(seconds=30), _ask_hubs),
     Task("delete-unconfirmed", timedelta(hours=1), _delete_unconfirmed),
     Task("count-readers", timedelta(minutes=2), _count_readers),
+    Task("reckon-readers", timedelta(seconds=20), reckon_readers),
     Task("index-addresses", timedelta(minutes=1), _index_addresses),
     Task("merge-addresses", timedelta(days=1), _merge_addresses),
     Task("forget", timedelta(hours=1), _forget),

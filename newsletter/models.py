@@ -12,6 +12,7 @@
         │      └──< message ──< delivery           an edition, and one line per reader
         ├──< picture                               what letters show
         ├──< audit                                 who changed what
+        ├──< tally, reckoning                      how many readers, as of a moment
         └──< membership >── editor                 who may do what
 
 Beside it stands the index of parts of addresses, `subscribers/finding.py`.
@@ -572,6 +573,13 @@ class Subscription(Base):
         Index("ix_subscription_requested", "status", "requested_at"),
         Index("ix_subscription_joined", "newsletter_id", "confirmed_at"),
         Index("ix_subscription_gone", "newsletter_id", "left_at"),
+        Index(
+            "ix_subscription_had",
+            "newsletter_id",
+            "had_until",
+            sqlite_where=text("had_until > cursor"),
+            postgresql_where=text("had_until > cursor"),
+        ),
         Index("ix_subscription_newest", "newsletter_id", "status", "subscriber_id"),
     )
 
@@ -612,6 +620,20 @@ class Tally(Base):
         ForeignKey("newsletter.id", ondelete="CASCADE"), primary_key=True
     )
     status: Mapped[str] = mapped_column(String(20), primary_key=True)
+    number: Mapped[int]
+    counted_at: Mapped[datetime]
+
+
+class Reckoning(Base):
+    """A number of a large newsletter's readers, reckoned by the clock and dated."""
+
+    __tablename__ = "reckoning"
+
+    newsletter_id: Mapped[int] = mapped_column(
+        ForeignKey("newsletter.id", ondelete="CASCADE"), primary_key=True
+    )
+    kind: Mapped[str] = mapped_column(String(12), primary_key=True)  # `reckonings.py`
+    name: Mapped[str] = mapped_column(String(80), primary_key=True)
     number: Mapped[int]
     counted_at: Mapped[datetime]
 

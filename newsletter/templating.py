@@ -96,6 +96,7 @@ def words_of(words: Language) -> dict[str, Any]:
         "day": words.day,
         "short_day": words.short_day,
         "moment": words.moment,
+        "clock": words.clock,
         "number": words.number,
         "lang": words.code,
     }

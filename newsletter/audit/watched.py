@@ -171,4 +171,5 @@ NOT_WATCHED = {
     "editor_session": "that somebody logged in; ending another's is noted",
     "used_link": "links that were used",
     "tally": "counts, kept up by the clock",
+    "reckoning": "counts, kept up by the clock",
 }

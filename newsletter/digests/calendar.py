@@ -10,14 +10,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from sqlalchemy import Row, func, select
+from sqlalchemy import Row, select
 from sqlalchemy.orm import Session
 
 from newsletter.config import Settings
-from newsletter.digests import compose, drafts, occurrences, planning, publish
+from newsletter.digests import compose, drafts, forecast, occurrences, planning
+from newsletter.digests.forecast import Audience
 from newsletter.digests.occurrences import Moment
 from newsletter.digests.planning import EACH
-from newsletter.digests.publish import Prepared
 from newsletter.errors import N_, Conflict, InvalidInput, NotFound
 from newsletter.models import (
     Issue,
@@ -27,8 +27,6 @@ from newsletter.models import (
     Occurrence,
     OccurrenceState,
     Post,
-    Status,
-    Subscription,
 )
 from newsletter.posts import positions
 from newsletter.subscribers import choices
@@ -68,11 +66,16 @@ class Upcoming:
     due_at: datetime  # as the rhythm says; names the occurrence
     at: datetime  # when it goes
     state: State
-    readers: int  # who would get it now; of later ones, who has the rhythm
+    audience: Audience  # who would get it now; of later ones, who has the rhythm
     posts: Sequence[Post] = field(default=())
     issue_id: int | None = None
     why: str = ""  # why it is empty or waits: a message id
     moved: bool = False  # by an editor
+
+    @property
+    def readers(self) -> int:
+        """Return how many would get it."""
+        return self.audience.readers
 
     @property
     def can_change(self) -> bool:
@@ -91,9 +94,9 @@ def upcoming(
     until = now + timedelta(weeks=max(1, min(weeks, MOST_WEEKS)))
     found = _issues(session, newsletter, now)
     if newsletter.mode is not Mode.HAND:
-        counts = _counts(session, newsletter)
+        counts, at = forecast.by_rhythm(session, newsletter, now=now)
         for rhythm in choices.offered_rhythms(newsletter):
-            readers = counts.get(rhythm, 0)
+            readers = Audience(counts.get(rhythm, 0), at)
             if rhythm == EACH:
                 found += _each(session, newsletter, now)
             else:
@@ -309,7 +312,7 @@ def _issues(session: Session, newsletter: Newsletter, now: datetime) -> list[Upc
                 due_at=due_at,
                 at=issue.scheduled_at or due_at,
                 state=State.SCHEDULED if scheduled else State.HELD,
-                readers=publish.readers(session, issue, now=now),
+                audience=forecast.of_issue(session, issue, now=now),
                 posts=[entry.post for entry in compose.shown(issue.posts)],
                 issue_id=issue.id,
                 why=issue.held_reason,
@@ -367,8 +370,8 @@ def next_time(
 def _each(session: Session, newsletter: Newsletter, now: datetime) -> list[Upcoming]:
     if planning.waiting_issue(session, newsletter, EACH) is not None:
         return []
-    prepared = planning.prepare(session, newsletter, EACH, now=now)
-    if prepared is None or not prepared.readers:
+    outlook = forecast.of_rhythm(session, newsletter, EACH, now=now)
+    if not outlook.audience.readers:
         return []
     at = occurrences.quiet_of(newsletter).ends(now)
     return [
@@ -377,8 +380,8 @@ def _each(session: Session, newsletter: Newsletter, now: datetime) -> list[Upcom
             due_at=at,
             at=at,
             state=State.WAITING,
-            readers=prepared.readers,
-            posts=_posts(prepared),
+            audience=outlook.audience,
+            posts=outlook.posts,
             why=N_HALTED if newsletter.halted_at else "",
         )
     ]
@@ -388,7 +391,7 @@ def _timed(
     session: Session,
     newsletter: Newsletter,
     rhythm: str,
-    readers: int,
+    readers: Audience,
     now: datetime,
     until: datetime,
 ) -> list[Upcoming]:
@@ -410,10 +413,8 @@ def _first(
     session: Session, newsletter: Newsletter, moment: Moment, now: datetime
 ) -> Upcoming:
     """Return the next digest of a rhythm, with what waits for it."""
-    prepared = planning.prepare(session, newsletter, moment.rhythm, now=now)
-    why = _YET[planning.why_empty(session, prepared)]
-    posts = _posts(prepared) if prepared else []
-    readers = prepared.readers if prepared else 0
+    outlook = forecast.of_rhythm(session, newsletter, moment.rhythm, now=now)
+    why, posts = _YET[outlook.why], outlook.posts
     if held := planning.waiting_issue(session, newsletter, moment.rhythm):
         there = {entry.post.id for entry in held.posts}
         posts = [post for post in posts if post.id not in there]
@@ -423,42 +424,21 @@ def _first(
         due_at=moment.due_at,
         at=moment.at,
         state=State.WAITING,
-        readers=readers,
+        audience=outlook.audience,
         posts=posts,
         why=N_HALTED if newsletter.halted_at else why,
         moved=moment.moved,
     )
 
 
-def _later(newsletter: Newsletter, moment: Moment, readers: int) -> Upcoming:
+def _later(newsletter: Newsletter, moment: Moment, readers: Audience) -> Upcoming:
     skipped = moment.state is OccurrenceState.SKIPPED
     return Upcoming(
         rhythm=moment.rhythm,
         due_at=moment.due_at,
         at=moment.at,
         state=State.SKIPPED if skipped else State.WAITING,
-        readers=0 if skipped else readers,
+        audience=Audience(0) if skipped else readers,
         why=N_HALTED if newsletter.halted_at else "",
         moved=moment.moved,
     )
-
-
-def _posts(prepared: Prepared) -> list[Post]:
-    return [entry.post for entry in (*prepared.plan.own, *prepared.plan.late)]
-
-
-def _counts(session: Session, newsletter: Newsletter) -> dict[str, int]:
-    """Return how many active readers each rhythm has."""
-    rows = session.execute(
-        select(Subscription.rhythm, func.count())
-        .where(
-            Subscription.newsletter_id == newsletter.id,
-            Subscription.status == Status.ACTIVE,
-        )
-        .group_by(Subscription.rhythm)
-    )
-    found: dict[str, int] = {}
-    for rhythm, count in rows:
-        name = choices.effective_rhythm(newsletter, rhythm)
-        found[name] = found.get(name, 0) + count
-    return found

@@ -23,8 +23,6 @@ from newsletter.models import (
     Newsletter,
     Post,
     PostState,
-    Status,
-    Subscription,
 )
 from newsletter.subscribers import starting
 
@@ -106,12 +104,7 @@ def of_rhythm(
     It is not stored. Where nothing is new, but somebody lacks something (a delivery
     bounced), it holds that.
     """
-    lowest = session.scalar(
-        select(func.min(Subscription.cursor)).where(
-            editions.readers_of(newsletter, rhythm),
-            Subscription.status == Status.ACTIVE,
-        )
-    )
+    lowest = editions.lowest_cursor(session, newsletter, rhythm)
     if lowest is None:
         return None
     lowest = max(lowest, editions.first_position(session, newsletter))

@@ -81,6 +81,7 @@ from newsletter.models import (
     ClaimMark,
     Delivery,
     DeliveryState,
+    Issue,
     Kind,
     Lease,
     Message,
@@ -501,20 +502,26 @@ def counts(session: Session, *, issue_id: int) -> Counts:
     """Count an issue's deliveries by state, those in hand as claimed.
 
     For a page that asks each second while a million are on their way: of those that are
-    queued or sent, which are most, only an index is read. Those above the mark wait and
-    those below it are sent, all but the few that are looked at.
+    queued or sent, which are most, only an index is read, and of a finished issue
+    nothing. Those above the mark wait and those below it are sent, all but the few that
+    are looked at.
     """
     cancelled = set(
         session.scalars(
             _messages(issue_id).where(Message.state == MessageState.CANCELLED)
         )
     )
+    done = select(Issue.id).where(Issue.id == issue_id, Issue.finished_at.is_not(None))
+    each = bool(cancelled) or session.scalar(done) is None
     found = Counter[str]()
-    for message_id, figures in _figures(session, issue_id).items():
+    for message_id, figures in _figures(session, issue_id, each=each).items():
         if message_id in cancelled:
             for state in WAITING:
                 figures[DeliveryState.SKIPPED] += figures.pop(state, 0)
-        found += figures
+        found.update(figures)
+    if (total := found.pop(KEPT, 0)) and not each:
+        found[DeliveryState.SENT] += total - found["total"]
+        found["total"] = total
     resent = select(func.count()).where(
         Delivery.message_id.in_(_messages(issue_id)), Delivery.resent.is_(True)
     )
@@ -522,15 +529,23 @@ def counts(session: Session, *, issue_id: int) -> Counts:
     return Counts(**found)
 
 
-def _figures(session: Session, issue_id: int) -> dict[int, Counter[str]]:
-    """Count the deliveries of an issue's messages by state, as of one moment."""
+def _figures(
+    session: Session, issue_id: int, *, each: bool = True
+) -> dict[int, Counter[str]]:
+    """Count the deliveries of an issue's messages by state, as of one moment.
+
+    Without `each`, what is sent is short by the total of its message: the messages of a
+    finished issue have together the issue's, which is given as `KEPT`.
+    """
     found: dict[int, Counter[str]] = {}
     above: Counter[int] = Counter()  # what is queued there
-    rows = session.connection().execute(_COUNT, {"issue": issue_id})
+    rows = session.connection().execute(_COUNT, {"issue": issue_id, "each": each})
     for message_id, what, every, over in rows:
         found.setdefault(message_id, Counter())[what] += every
         above[message_id] += over if what == "total" else -over
     for message_id, figures in found.items():
+        if KEPT in figures:
+            continue
         if "total" not in figures:  # each was looked at
             figures["total"] = figures.total()
             continue
@@ -1027,6 +1042,7 @@ _LEASE = text("""
 # How many there are and how many of them above the mark, of all and of each state that
 # is not queued or sent; and who is queued or in hand below it. Where nothing has been
 # claimed each is looked at.
+KEPT = "kept"  # an issue's total
 _COUNT = text(f"""
     WITH mine AS (
         SELECT message.id, coalesce(claim_mark.last_id, 0) AS mark
@@ -1034,7 +1050,9 @@ _COUNT = text(f"""
         WHERE message.issue_id = :issue
     )
     SELECT mine.id, 'total',
-        (SELECT count(*) FROM delivery WHERE message_id = mine.id),
+        CASE WHEN :each THEN
+            (SELECT count(*) FROM delivery WHERE message_id = mine.id)
+        ELSE 0 END,
         (SELECT count(*) FROM delivery WHERE message_id = mine.id AND id > mine.mark)
     FROM mine WHERE mine.mark > 0
     UNION ALL
@@ -1062,6 +1080,9 @@ _COUNT = text(f"""
         AND delivery.id BETWEEN lease.first_id AND lease.last_id
     WHERE delivery.state = 'queued' AND delivery.next_attempt_at IS NULL
     GROUP BY mine.id
+    UNION ALL
+    SELECT 0, '{KEPT}', total, 0 FROM issue
+    WHERE id = :issue AND EXISTS (SELECT 1 FROM mine WHERE mine.mark > 0)
 """)  # noqa: S608 (made of constants)
 
 # A row that is queued without `next_attempt_at` is its claimer's: see above. A late yes

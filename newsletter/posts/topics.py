@@ -7,7 +7,7 @@ feed still lead to it.
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from sqlalchemy import delete, exists, func, select, update
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
@@ -141,8 +141,16 @@ def remove(session: Session, newsletter: Newsletter, topic: Topic) -> None:
     session.expire_all()
 
 
-def counts(session: Session, newsletter: Newsletter) -> dict[int, tuple[int, int]]:
-    """Return how many posts each topic has and how many readers chose it, by id."""
+def counts(
+    session: Session,
+    newsletter: Newsletter,
+    *,
+    readers: Mapping[int, int] | None = None,
+) -> dict[int, tuple[int, int]]:
+    """Return how many posts each topic has and how many readers chose it, by id.
+
+    `readers` is how many did where that is known already.
+    """
     of_newsletter = Topic.newsletter_id == newsletter.id
     posts = session.execute(
         select(PostTopic.topic_id, func.count())
@@ -150,18 +158,25 @@ def counts(session: Session, newsletter: Newsletter) -> dict[int, tuple[int, int
         .where(of_newsletter)
         .group_by(PostTopic.topic_id)
     )
-    readers = session.execute(
+    if readers is None:
+        readers = _readers(session, newsletter)
+    found = {topic_id: (count, 0) for topic_id, count in posts}
+    for topic_id, count in readers.items():
+        found[topic_id] = (found.get(topic_id, (0, 0))[0], count)
+    return found
+
+
+def _readers(session: Session, newsletter: Newsletter) -> dict[int, int]:
+    rows = session.execute(
         select(SubscriptionTopic.topic_id, func.count())
         .join(Topic, Topic.id == SubscriptionTopic.topic_id)
         .join(Subscription, Subscription.id == SubscriptionTopic.subscription_id)
-        .where(of_newsletter, Subscription.status == Status.ACTIVE)
+        .where(Topic.newsletter_id == newsletter.id)
+        .where(Subscription.status == Status.ACTIVE)
         .where(Subscription.all_topics.is_(False))
         .group_by(SubscriptionTopic.topic_id)
     )
-    found = {topic_id: (count, 0) for topic_id, count in posts}
-    for topic_id, count in readers:
-        found[topic_id] = (found.get(topic_id, (0, 0))[0], count)
-    return found
+    return {row[0]: row[1] for row in rows}
 
 
 def topics_of(session: Session, post: Post) -> list[Topic]:

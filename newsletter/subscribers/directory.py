@@ -304,6 +304,12 @@ def growth(
     ]
 
 
+def days(newsletter: Newsletter, *, since: datetime, until: datetime) -> Iterator[date]:
+    """Yield the newsletter's own days between two moments, both included."""
+    zone = ZoneInfo(newsletter.timezone)
+    return _periods(since.astimezone(zone).date(), until, zone, "day")
+
+
 def export_batches(
     session: Session, newsletter: Newsletter, status: Status | None = None
 ) -> Iterator[list[Subscription]]:

@@ -49,7 +49,7 @@ NOT_ABOUT_READERS = {
     *("claim_mark", "lease", "hub_parting"),
     "editor_session",
     "audit",  # knows readers by their number alone
-    "tally",
+    *("tally", "reckoning"),
     "draft_version",
 }
 HANDED_OVER = {

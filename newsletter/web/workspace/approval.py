@@ -7,8 +7,8 @@ from flask import Blueprint, redirect, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
 from newsletter import rhythms
-from newsletter.db import db
-from newsletter.digests import compose, publish, telling
+from newsletter.db import db, utcnow
+from newsletter.digests import compose, forecast, publish, telling
 from newsletter.errors import N_
 from newsletter.models import Issue, Newsletter, Role
 from newsletter.web import rendering
@@ -24,8 +24,8 @@ SENDER_FIELDS = ("postal_address", "from_email")  # put right in the settings
 def page(newsletter: Newsletter, issue: Issue) -> str:
     """Return the page of an issue that waits."""
     session, words = db.session(), rendering.words()
-    readers = publish.audience_count(session, issue)
-    report = preflight.look(session, issue, readers=readers)
+    counted = forecast.of_issue(session, issue, now=utcnow())
+    report = preflight.look(session, issue, readers=counted.readers)
     return render(
         "editor/issue_held.html",
         newsletter,
@@ -34,7 +34,8 @@ def page(newsletter: Newsletter, issue: Issue) -> str:
         why=telling.held_because(issue, words),
         since=issue.scheduled_at or issue.created_at,
         rhythm=rhythms.describe(issue.rhythm, words) if issue.rhythm else "",
-        readers=readers,
+        readers=counted.readers,
+        counted=counted,
         posts=compose.shown(issue.posts),
         fingerprint=issue_form.fingerprint(issue),
         problem=words.error(report.refusal) if report.refusal else "",

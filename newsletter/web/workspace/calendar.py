@@ -67,7 +67,6 @@ def index(newsletter: Newsletter) -> str:
         of_each=calendar.readers_of_each(db.session(), newsletter),
         halted=newsletter.halted_at is not None,
         N_HALTED=calendar.N_HALTED,
-        clock=rendering.words().clock,
         weekday=rendering.words().weekday,
         STATE_WORDS=STATE_WORDS,
         STATE_COLOURS=STATE_COLOURS,

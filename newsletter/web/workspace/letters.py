@@ -9,7 +9,16 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from newsletter import i18n, links, pictures, rhythms
 from newsletter.db import db, utcnow
-from newsletter.digests import compose, drafts, letters, publish, segments, versions
+from newsletter.digests import (
+    compose,
+    drafts,
+    forecast,
+    letters,
+    publish,
+    segments,
+    versions,
+)
+from newsletter.digests.forecast import Audience
 from newsletter.errors import N_, InkorgError, InvalidInput
 from newsletter.models import Issue, Newsletter, Picture, Role
 from newsletter.plaintext import squeeze
@@ -230,7 +239,7 @@ def _page(
         theirs=theirs,
         saved=saving.state_of(db.session(), issue),
         unsaved=unsaved,
-        counted=_counted(newsletter, form.audience),
+        counted=_counted(newsletter, form.audience, issue),
         title=issue_form.subject_of(issue, newsletter),
         size_kb=_size(newsletter, issue),
         preflight=preflight.panel(preflight.look(db.session(), issue)),
@@ -246,16 +255,27 @@ def _page(
     )
 
 
-def _counted(newsletter: Newsletter, segment: str) -> dict[str, object]:
+def _counted(
+    newsletter: Newsletter, segment: str, issue: Issue | None = None
+) -> dict[str, object]:
     """Say whom a segment holds and how many they are, or what is wrong with it."""
     session, words = db.session(), rendering.words()
     try:
         known = segments.known(session, newsletter)
         described = segments.describe(segments.parse(segment, known), known, words)
-        counts = letters.audience_of(session, newsletter, segment, now=utcnow())
+        if issue is not None and segment == issue.segment:
+            audience, every = forecast.of_letter(session, issue, now=utcnow())
+        else:
+            counts = letters.audience_of(session, newsletter, segment, now=utcnow())
+            audience, every = Audience(counts.readers), counts.of
     except InvalidInput as error:
         return {"problem": words.error(error)}
-    return {"described": described, "readers": counts.readers, "of": counts.of}
+    return {
+        "described": described,
+        "audience": audience,
+        "readers": audience.readers,
+        "of": every,
+    }
 
 
 def _size(newsletter: Newsletter, issue: Issue) -> int:

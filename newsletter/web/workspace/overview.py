@@ -1,6 +1,7 @@
 """The first page of the workspace: what comes next, and what needs a person."""
 
 from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import flask
 from flask import Blueprint, request
@@ -9,10 +10,12 @@ from werkzeug.wrappers import Response
 
 from newsletter import editors, i18n, newsletters
 from newsletter.db import db, transaction, utcnow
-from newsletter.digests import calendar, drafts, publish, status
+from newsletter.digests import calendar, drafts, forecast, status
 from newsletter.errors import Forbidden, InkorgError
 from newsletter.models import Editor, Issue, IssueState, Newsletter, Role
-from newsletter.subscribers import directory
+from newsletter.subscribers import reckonings
+from newsletter.subscribers.directory import Growth
+from newsletter.subscribers.reckonings import Overview
 from newsletter.web import rendering
 from newsletter.web.security import current_settings, status_of
 from newsletter.web.workspace import attention, charts, issue_form
@@ -75,7 +78,7 @@ def create(editor: Editor) -> Response | tuple[str, int]:
 def show(newsletter: Newsletter) -> str:
     """Show how things stand."""
     session, now = db.session(), utcnow()
-    counts = directory.counts(session, newsletter)
+    readers = reckonings.overview(session, newsletter, since=now - YEAR, now=now)
     editor = this_editor()
     return render(
         "editor/overview.html",
@@ -83,9 +86,10 @@ def show(newsletter: Newsletter) -> str:
         **_next(newsletter),
         under_way=_under_way(newsletter, now),
         last=_last(newsletter, now),
-        counts=counts,
-        line=_line(newsletter, counts.readers, now),
-        lately=_lately(newsletter, now),
+        counts=readers.counts,
+        counted_at=readers.counts.counted_at or readers.at,
+        line=_line(newsletter, readers, now),
+        lately=_lately(newsletter, readers, now),
         attention=attention.find(
             session,
             newsletter,
@@ -137,7 +141,7 @@ def _next(newsletter: Newsletter) -> dict[str, object]:
             "posts": [entry.post for entry in issue.posts if not entry.hidden][
                 :POSTS_SHOWN
             ],
-            "readers": publish.readers(session, issue, now=utcnow()),
+            "audience": forecast.of_issue(session, issue, now=utcnow()),
         }
     return {
         "issue": None,
@@ -180,18 +184,20 @@ def _last(newsletter: Newsletter, now: datetime) -> dict[str, object] | None:
     }
 
 
-def _line(newsletter: Newsletter, readers: int, now: datetime) -> charts.Line | None:
+def _line(
+    newsletter: Newsletter, readers: Overview, now: datetime
+) -> charts.Line | None:
     young = now - newsletter.created_at < 2 * MONTH
-    steps = directory.growth(
-        db.session(),
-        newsletter,
-        since=now - (MONTH if young else YEAR),
-        until=now,
-        by="day" if young else "month",
-    )
-    return charts.readers_over_time(steps, readers)
+    steps = _last_month(newsletter, readers, now) if young else readers.months
+    return charts.readers_over_time(steps, readers.counts.readers)
 
 
-def _lately(newsletter: Newsletter, now: datetime) -> int:
-    steps = directory.growth(db.session(), newsletter, since=now - MONTH, until=now)
-    return sum(step.net for step in steps)
+def _lately(newsletter: Newsletter, readers: Overview, now: datetime) -> int:
+    return sum(step.net for step in _last_month(newsletter, readers, now))
+
+
+def _last_month(
+    newsletter: Newsletter, readers: Overview, now: datetime
+) -> list[Growth]:
+    first = (now - MONTH).astimezone(ZoneInfo(newsletter.timezone)).date()
+    return [day for day in readers.days if day.since >= first]

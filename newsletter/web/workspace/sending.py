@@ -5,13 +5,21 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from newsletter import i18n, moments
 from newsletter.db import db, utcnow
-from newsletter.digests import archive, compose, drafts, explain, letters, publish
+from newsletter.digests import (
+    archive,
+    compose,
+    drafts,
+    explain,
+    forecast,
+    letters,
+    publish,
+)
 from newsletter.digests.drafts import EDITABLE
 from newsletter.digests.preflight import audience
 from newsletter.errors import N_, Conflict, InkorgError, InvalidInput
 from newsletter.mail import outcomes, relays
 from newsletter.models import Issue, IssueKind, IssueState, Newsletter, Role
-from newsletter.subscribers import directory
+from newsletter.subscribers import directory, reckonings
 from newsletter.web import rendering
 from newsletter.web.security import current_settings, status_of
 from newsletter.web.workspace import issue_form, preflight
@@ -301,12 +309,16 @@ def _ask_page(
 ) -> str:
     session = db.session()
     refusal: InkorgError | None = None
-    found = []
+    found, counted = [], forecast.Audience(0)
     try:
-        found = publish.planned(session, issue, now=utcnow())
+        if request.method == "POST" or not reckonings.is_large(session, newsletter):
+            found = publish.planned(session, issue, now=utcnow())
+            counted = forecast.Audience(sum(edition.readers for edition in found))
+        else:
+            counted = forecast.of_issue(session, issue, now=utcnow())
     except InkorgError as error:
         refusal = error
-    readers = sum(edition.readers for edition in found)
+    readers = counted.readers
     report = preflight.look(session, issue, readers=readers)
     refusal = refusal or report.refusal
     letter = publish.sample_letter(current_settings(), issue)
@@ -321,6 +333,7 @@ def _ask_page(
         issue=issue,
         subject=letter.subject,
         readers=readers,
+        counted=counted,
         against=audience.against(
             rendering.words(), readers, audience.last_time(session, issue)
         ),
@@ -334,7 +347,7 @@ def _ask_page(
         fingerprint=issue_form.fingerprint(issue),
         problem=rendering.words().error(refusal) if refusal else "",
         in_settings=getattr(refusal, "field", "") in SENDER_FIELDS,
-        letter=_letter(newsletter, issue),
+        letter=_letter(issue),
         for_archive=newsletter.public_archive and archive.is_for_all(issue),
         errors=errors or {},
         at=request.form.get("at", "") or _moment_of(issue),
@@ -348,17 +361,18 @@ def _moment_of(issue: Issue) -> str:
     return moments.write(at, issue.newsletter.timezone) if at else ""
 
 
-def _letter(newsletter: Newsletter, issue: Issue) -> dict[str, object]:
+def _letter(issue: Issue) -> dict[str, object]:
     """Say whom a letter is for; nothing about a digest."""
     if issue.kind is not IssueKind.LETTER:
         return {}
     session, now = db.session(), utcnow()
     described = letters.describe(session, issue, rendering.words())
     try:
-        counts = letters.audience_of(session, newsletter, issue.segment, now=now)
+        counted, every = forecast.of_letter(session, issue, now=now)
     except InvalidInput:
         return {"described": described, "readers": 0, "of": 0}
-    return {"described": described, "readers": counts.readers, "of": counts.of}
+    every = 0 if counted.at_most else every
+    return {"described": described, "readers": counted.readers, "of": every}
 
 
 def _ask_again(

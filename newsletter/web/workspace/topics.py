@@ -4,10 +4,11 @@ from flask import Blueprint, redirect, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
 from newsletter import newsletters
-from newsletter.db import db
+from newsletter.db import db, utcnow
 from newsletter.errors import N_, InkorgError
 from newsletter.models import Newsletter, Role, Topic
 from newsletter.posts import categories, topics
+from newsletter.subscribers import reckonings
 from newsletter.web import rendering
 from newsletter.web.security import status_of
 from newsletter.web.workspace.access import MAX_ID, needs, render, say, writing
@@ -126,11 +127,13 @@ def _page(
 ) -> str:
     session = db.session()
     found = topics.topics(session, newsletter)
+    chosen, at = reckonings.choosers(session, newsletter, now=utcnow())
     return render(
         "editor/topics.html",
         newsletter,
         topics=found,
-        counts=topics.counts(session, newsletter),
+        counts=topics.counts(session, newsletter, readers=chosen),
+        counted_at=at,
         unused=topics.unused(session, newsletter),
         categories=categories.categories(session, newsletter),
         posts_in=categories.counts(session, newsletter),
@@ -145,7 +148,9 @@ def _merge_page(
     newsletter: Newsletter, topic: Topic, error: InkorgError | None = None
 ) -> str:
     session = db.session()
-    posts, readers = topics.counts(session, newsletter).get(topic.id, (0, 0))
+    chosen, at = reckonings.choosers(session, newsletter, now=utcnow())
+    counts = topics.counts(session, newsletter, readers=chosen)
+    posts, readers = counts.get(topic.id, (0, 0))
     return render(
         "editor/topic_merge.html",
         newsletter,
@@ -153,6 +158,7 @@ def _merge_page(
         others=[t for t in topics.topics(session, newsletter) if t.id != topic.id],
         posts=posts,
         readers=readers,
+        counted_at=at,
         errors={"into": rendering.words().error(error)} if error else {},
     )
 

@@ -45,7 +45,7 @@ DOORWAYS = {
     "alembic": {"migrate"},
     "babel": {"i18n"},
     "cryptography": {"mail.keys"},
-    "dns": {"cli.doctor", "doctor", "cli.operations"},
+    "dns": {"mail.probing", "cli.doctor", "doctor", "cli.operations"},
     "email_validator": {"subscribers.addresses"},
     "feedparser": {"posts.parsing"},
     "granian": {"serving", "cli.operations"},

@@ -1,16 +1,12 @@
 """`doctor`: is everything there that mail needs to leave and to be believed?"""
 
 import smtplib
-import socket
-import ssl
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
-from urllib.parse import urlsplit
 
 import click
 import dns.exception
-import dns.resolver
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -29,12 +25,11 @@ from newsletter.digests.look import Look
 from newsletter.errors import ConfigError, ThemeError
 from newsletter.mail import destinations, keyring, limits
 from newsletter.mail.keys import covers, decrypt, flaw, record_name
+from newsletter.mail.probing import Lookup, greet, is_made_up, starting
+from newsletter.mail.probing import txt_lookup as txt_lookup
 from newsletter.models import Algorithm, DkimKey, Job, Newsletter
 from newsletter.posts import health, sources
 
-SECONDS = 3.0
-MADE_UP = (".example", ".test", ".invalid", ".localhost", "localhost")
-EXAMPLES = ("example.com", "example.net", "example.org", "example.se")
 FREE_MAIL = frozenset(
     {
         *("aol.com", "gmail.com", "googlemail.com", "gmx.com", "gmx.net"),
@@ -44,7 +39,6 @@ FREE_MAIL = frozenset(
 )
 MARKS = {"good": "✓", "note": "·", "wrong": "✗"}
 SPF_LOOKUPS = 10  # RFC 7208 §4.6.4
-Lookup = Callable[[str], list[str]]  # a name → its TXT records
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +105,7 @@ def check_settings(settings: Settings) -> Iterator[Finding]:
         )
     if settings.demo:
         yield Finding("base URL", "note", f"{settings.base_url} (the demo's)")
-    elif settings.secure and not _is_made_up(settings.host):
+    elif settings.secure and not is_made_up(settings.host):
         yield Finding("base URL", "good", settings.base_url)
     else:
         yield Finding(
@@ -253,7 +247,7 @@ def check_domain(
 ) -> Iterator[Finding]:
     """Look up what lets others believe mail from the sender's domain."""
     domain = newsletter.from_email.rpartition("@")[2].lower()
-    if _is_made_up(domain):
+    if is_made_up(domain):
         yield Finding(domain, "note", "a made-up domain: not looked up in the DNS.")
         return
     try:
@@ -271,7 +265,7 @@ def check_relay(relay: Relay) -> Iterator[Finding]:
     """Say hello to the relay, without sending anything."""
     about = f"relay {relay.name}"
     try:
-        with _greeted(relay) as server:
+        with greet(relay) as server:
             offers = sorted(name.upper() for name in server.esmtp_features)
             if relay.user:
                 server.login(relay.user, relay.password)
@@ -314,27 +308,13 @@ def check_limits(place: Installation) -> Iterator[Finding]:
             )
 
 
-def txt_lookup(resolver: dns.resolver.Resolver | None = None) -> Lookup:
-    """Return a function that looks up TXT records within three seconds."""
-
-    def lookup(name: str) -> list[str]:
-        try:
-            chosen = resolver or dns.resolver.get_default_resolver()
-            answer = chosen.resolve(name, "TXT", lifetime=SECONDS)
-        except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
-            return []
-        return [b"".join(record.strings).decode(errors="replace") for record in answer]
-
-    return lookup
-
-
 def _schema_stands(found: list[Finding]) -> bool:
     return any(f.about == "database" and f.state == "good" for f in found)
 
 
 def _check_spf(domain: str, lookup: Lookup) -> Finding:
     about = f"{domain}, SPF"
-    records = _starting(lookup(domain), "v=spf1")
+    records = starting(lookup(domain), "v=spf1")
     if len(records) != 1:
         count = "no" if not records else f"{len(records)}"
         return Finding(
@@ -362,7 +342,7 @@ def _check_dmarc(domain: str, lookup: Lookup) -> Finding:
     about = f"{domain}, DMARC"
     name = domain
     while name.count("."):  # RFC 9989: up the tree until a record is found
-        records = _starting(lookup(f"_dmarc.{name}"), "v=dmarc1")
+        records = starting(lookup(f"_dmarc.{name}"), "v=dmarc1")
         if records:
             return Finding(about, "good", records[0])
         name = name.partition(".")[2]
@@ -389,33 +369,6 @@ def _check_dkim(domain: str, lookup: Lookup, selector: str | None) -> Finding:
     if not any(key.split("p=", 1)[1].strip() for key in keys):
         return Finding(about, "wrong", f"no key at {name}.")
     return Finding(about, "good", f"a key at {name}")
-
-
-def _starting(records: Iterable[str], start: str) -> list[str]:
-    return [text for text in records if text.lower().startswith(start)]
-
-
-def _is_made_up(domain: str) -> bool:
-    return (
-        domain in EXAMPLES
-        or domain.endswith(MADE_UP)
-        or not urlsplit(f"//{domain}").hostname
-    )
-
-
-def _greeted(relay: Relay) -> smtplib.SMTP:
-    context = ssl.create_default_context()
-    if relay.security == "tls":
-        server: smtplib.SMTP = smtplib.SMTP_SSL(
-            relay.host, relay.port, timeout=SECONDS, context=context
-        )
-    else:
-        server = smtplib.SMTP(relay.host, relay.port, timeout=SECONDS)
-    server.ehlo(socket.getfqdn())
-    if relay.security == "starttls":
-        server.starttls(context=context)
-        server.ehlo(socket.getfqdn())
-    return server
 
 
 COMMANDS = (doctor,)

@@ -34,11 +34,6 @@ document.addEventListener("click", (event) => {
   if (opener) openDialog(opener.dataset.opens);
 });
 
-// On a narrow screen the navigation scrolls: bring the page one is on into view.
-document
-  .querySelector(".side [aria-current]")
-  ?.scrollIntoView({ block: "nearest", inline: "center", behavior: "instant" });
-
 const keysSwitch = document.getElementById("keys-on");
 if (keysSwitch) {
   keysSwitch.checked = keysOn();
@@ -78,6 +73,28 @@ document.addEventListener("submit", (event) => {
   const button = event.submitter;
   if (button) setTimeout(() => button.setAttribute("aria-busy", "true"));
 });
+
+// What is typed about the mail is checked when a field is left; the server looks.
+const checks = document.querySelector("[data-check]");
+if (checks) {
+  const asked = ["from_name", "from_email", "language", "timezone"];
+  const look = async () => {
+    checks.setAttribute("aria-busy", "true");
+    const body = new FormData(checks.form);
+    const answer = await fetch(checks.dataset.check, { method: "POST", body }).catch(() => null);
+    checks.removeAttribute("aria-busy");
+    if (!answer?.ok) return;
+    const drawn = new DOMParser().parseFromString(await answer.text(), "text/html");
+    document.getElementById("mail-check").replaceWith(drawn.body.firstElementChild);
+  };
+  checks.form.addEventListener("change", (event) => {
+    if (asked.includes(event.target.name)) look();
+  });
+  checks.addEventListener("click", (event) => {
+    event.preventDefault();
+    look();
+  });
+}
 
 // The sample beside the colour follows what is typed or picked; the server draws it.
 const accent = document.querySelector("[data-sample]");

@@ -8,10 +8,12 @@ from flask import Blueprint, request
 from werkzeug.wrappers import Response
 
 from newsletter import colours, i18n, newsletters
+from newsletter.db import db, utcnow
 from newsletter.errors import N_, InkorgError, InvalidInput
+from newsletter.mail import keyring, keys, probing
 from newsletter.models import Newsletter, Role
 from newsletter.web import rendering
-from newsletter.web.security import status_of
+from newsletter.web.security import current_settings, status_of
 from newsletter.web.workspace import timezones
 from newsletter.web.workspace.access import needs, render, say, writing
 
@@ -26,6 +28,7 @@ NUMBERS = ("posts_on_page", "undo_seconds")
 SWITCHES = ("record_network", "public_archive", "hold_unknown")
 COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 SOCIAL_ROWS = 4
+MOST_TYPED = 20_000
 
 
 @bp.get("/editor/<slug>/settings/")
@@ -49,6 +52,17 @@ def save(newsletter: Newsletter) -> Response | tuple[str, int]:
         return _page(newsletter, typed, error), status_of(error)
     say(N_("The settings are saved."))
     return flask.redirect(flask.url_for("settings.show", slug=newsletter.slug))
+
+
+@bp.post("/editor/<slug>/settings/check")
+@needs(Role.OWNER)
+def check(newsletter: Newsletter) -> str:
+    """Try the relay and look up the sender's domain as typed; nothing is saved."""
+    typed = {name: request.form.get(name, "")[:MOST_TYPED] for name in LINES}
+    found = _checked(newsletter, typed)
+    if "part" in request.args:
+        return render("editor/_mail_check.html", newsletter, **found)
+    return _page(newsletter, typed, checked=found)
 
 
 @bp.get("/editor/<slug>/settings/accent")
@@ -79,12 +93,40 @@ def _typed() -> dict[str, Any]:
     return values
 
 
+def _checked(newsletter: Newsletter, typed: dict[str, str]) -> dict[str, object]:
+    """Return a sample of what is typed, and what the relays and the DNS say of it."""
+    domain = typed["from_email"].rpartition("@")[2].strip().lower()
+    signing = [
+        key
+        for key in keyring.all_keys(db.session(), newsletter)
+        if key.active and keys.covers(key.domain, domain)
+    ]
+    code, zone = typed["language"], typed["timezone"]
+    words = i18n.language(code) if code in i18n.available() else rendering.words()
+    if zone not in timezones.names(newsletter.timezone):
+        zone = newsletter.timezone
+    return {
+        "sample": {
+            "from_name": typed["from_name"].strip(),
+            "from_email": typed["from_email"].strip(),
+            "date": words.moment(utcnow(), zone),
+        },
+        "probes": [
+            *map(probing.relay_probe, current_settings().relays),
+            *probing.domain_probes(domain, signing, probing.txt_lookup()),
+        ],
+    }
+
+
 def _page(
-    newsletter: Newsletter, values: dict[str, Any], error: InkorgError | None = None
+    newsletter: Newsletter,
+    values: dict[str, Any],
+    error: InkorgError | None = None,
+    checked: dict[str, object] | None = None,
 ) -> str:
     words = rendering.words()
     field = getattr(error, "field", "")
-    retyped = error is not None
+    retyped = error is not None or checked is not None
     return render(
         "editor/settings.html",
         newsletter,
@@ -103,6 +145,7 @@ def _page(
         accent=colours.accent(safe_accent(values["accent"])),
         field=field,
         error=words.error(error) if error else "",
+        **(checked or {}),
     )
 
 

@@ -12,6 +12,7 @@ from newsletter import editors
 from newsletter.db import Database
 from newsletter.mail import mime
 from newsletter.models import Editor, Membership, Message, Newsletter, Role
+from newsletter.web.security import SETTINGS
 from tests.factories import NOW, make_newsletter
 from tests.web.at_work import as_editor, csrf_token
 
@@ -56,6 +57,26 @@ def filled(client: FlaskClient, **over: Any) -> dict[str, Any]:
         "social_url": ["https://instagram.example/a", ""],
     }
     return {**values, **over}
+
+
+def test_what_is_typed_is_checked_and_not_saved(
+    app: Flask, client: FlaskClient, database: Database, labbet: Newsletter
+) -> None:
+    with database.reading() as session:
+        before = session.get_one(Newsletter, labbet.id).from_name
+    typed = filled(client, from_name="Nytt <namn>", from_email="ny@brev.example")
+    for query in ("", "?part=1"):
+        answer = client.post(f"{PAGE}check{query}", data=typed)
+        assert answer.status_code == 200
+        assert ("<form" in answer.text) == (not query)
+        assert "Nytt &lt;namn&gt;" in answer.text
+        assert "A made-up domain" in answer.text or "påhittad" in answer.text
+        for relay in app.extensions[SETTINGS].relays:
+            assert relay.name in answer.text
+    with database.reading() as session:
+        assert session.get_one(Newsletter, labbet.id).from_name == before
+    viewer = as_editor(app, Role.EDITOR, labbet, "redaktor@labbet.example")
+    assert viewer.post(f"{PAGE}check", data=typed).status_code in {400, 403}
 
 
 def stored(database: Database) -> Newsletter:

@@ -1,0 +1,166 @@
+"""Whether a relay answers and the DNS vouches for a sender. Sends nothing."""
+
+import smtplib
+import socket
+import ssl
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+import dns.exception
+import dns.resolver
+
+from newsletter.config import Relay
+from newsletter.errors import N_
+from newsletter.mail.keys import flaw, record, record_name
+from newsletter.models import DkimKey
+
+SECONDS = 3.0  # for each answer
+MADE_UP = (".example", ".test", ".invalid", ".localhost", "localhost")
+EXAMPLES = ("example.com", "example.net", "example.org", "example.se")
+MAX_NAME = 253  # RFC 1035 §2.3.4
+MAX_SHOWN = 300  # of what a stranger's server says
+GOOD, NOTE, WRONG = "good", "note", "wrong"
+Lookup = Callable[[str], list[str]]  # a name → its TXT records
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """One thing looked at: what was found, and the DNS record that would mend it."""
+
+    about: str  # a proper name: "SPF", "relay.example:25"
+    state: str  # good | note | wrong
+    message: str  # a message id
+    values: Mapping[str, str] = field(default_factory=dict)
+    name: str = ""  # where a TXT record is to be added
+    text: str = ""  # and what it says
+
+
+def domain_probes(
+    domain: str, keys: Sequence[DkimKey], lookup: Lookup
+) -> Iterator[Probe]:
+    """Look up what lets others believe mail from a domain. `keys` sign for it."""
+    if not domain or len(domain) > MAX_NAME or is_made_up(domain):
+        yield Probe(
+            domain or "DNS", NOTE, N_("A made-up domain: nothing is looked up for it.")
+        )
+        return
+    try:
+        yield _spf(domain, lookup)
+        yield _dmarc(domain, lookup)
+        for key in keys:
+            yield _dkim(key, lookup)
+    except dns.exception.DNSException:
+        yield Probe(domain, NOTE, N_("The DNS does not answer now. Try again soon."))
+        return
+    if not keys:
+        yield Probe(
+            "DKIM",
+            NOTE,
+            N_("Your relay signs, or should. Inkorg can: “dkim create” makes a key."),
+        )
+
+
+def relay_probe(relay: Relay) -> Probe:
+    """Say hello to a relay and log in, as the sender does."""
+    try:
+        with greet(relay) as server:
+            if relay.user:
+                server.login(relay.user, relay.password)
+    except smtplib.SMTPAuthenticationError:
+        message = N_("It refuses the user name or the password.")
+        return Probe(relay.name, WRONG, message)
+    except (OSError, smtplib.SMTPException) as error:
+        why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        message = N_(
+            "It does not take mail: %(why)s. Whoever looks after the server sets it in"
+            " NEWSLETTER_SMTP_URL."
+        )
+        return Probe(relay.name, WRONG, message, {"why": str(why)[:MAX_SHOWN]})
+    local = relay.host in {"127.0.0.1", "::1", "localhost"}
+    if relay.security == "plain" and not local:
+        message = N_("It answers, but mail travels unencrypted to it.")
+        return Probe(relay.name, WRONG, message)
+    return Probe(relay.name, GOOD, N_("It answers and would take mail."))
+
+
+def greet(relay: Relay) -> smtplib.SMTP:
+    """Connect as the settings say, with verified certificates. Raises OSError."""
+    context = ssl.create_default_context()
+    if relay.security == "tls":
+        server: smtplib.SMTP = smtplib.SMTP_SSL(
+            relay.host, relay.port, timeout=SECONDS, context=context
+        )
+    else:
+        server = smtplib.SMTP(relay.host, relay.port, timeout=SECONDS)
+    server.ehlo(socket.getfqdn())
+    if relay.security == "starttls":
+        server.starttls(context=context)
+        server.ehlo(socket.getfqdn())
+    return server
+
+
+def txt_lookup(resolver: dns.resolver.Resolver | None = None) -> Lookup:
+    """Return a function that looks up TXT records within three seconds."""
+
+    def lookup(name: str) -> list[str]:
+        try:
+            chosen = resolver or dns.resolver.get_default_resolver()
+            answer = chosen.resolve(name, "TXT", lifetime=SECONDS)
+        except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
+            return []
+        return [b"".join(record.strings).decode(errors="replace") for record in answer]
+
+    return lookup
+
+
+def starting(records: Iterable[str], start: str) -> list[str]:
+    """Return the records that begin with some words."""
+    return [text for text in records if text.lower().startswith(start)]
+
+
+def is_made_up(domain: str) -> bool:
+    """Tell whether a domain cannot be in the DNS."""
+    return (
+        domain in EXAMPLES
+        or domain.endswith(MADE_UP)
+        or not urlsplit(f"//{domain}").hostname
+    )
+
+
+def _spf(domain: str, lookup: Lookup) -> Probe:
+    records = starting(lookup(domain), "v=spf1")
+    if not records:
+        message = N_(
+            "There is no record. Add one that names your relay; its provider says how."
+        )
+        return Probe("SPF", WRONG, message, {}, domain, "v=spf1 include:… -all")
+    if len(records) > 1:
+        return Probe("SPF", WRONG, N_("There are several records. Leave one."))
+    if "+all" in records[0].split():
+        return Probe("SPF", WRONG, N_("+all lets anyone send in your name."))
+    return Probe("SPF", GOOD, N_("The DNS says: %(text)s"), _said(records[0]))
+
+
+def _dmarc(domain: str, lookup: Lookup) -> Probe:
+    name = domain
+    while name.count("."):  # RFC 9989: up the tree until a record is found
+        records = starting(lookup(f"_dmarc.{name}"), "v=dmarc1")
+        if records:
+            return Probe("DMARC", GOOD, N_("The DNS says: %(text)s"), _said(records[0]))
+        name = name.partition(".")[2]
+    message = N_("There is no record; Gmail and Yahoo ask for one. The least is this.")
+    return Probe("DMARC", WRONG, message, {}, f"_dmarc.{domain}", "v=DMARC1; p=none")
+
+
+def _dkim(key: DkimKey, lookup: Lookup) -> Probe:
+    name = record_name(key.domain, key.selector)
+    if wrong := flaw(lookup(name), key.algorithm, key.public):
+        text = record(key.algorithm, key.public)
+        return Probe("DKIM", WRONG, wrong, {"name": name}, name, text)
+    message = N_("The key at %(name)s is the one that signs.")
+    return Probe("DKIM", GOOD, message, {"name": name})
+
+
+def _said(text: str) -> dict[str, str]:
+    return {"text": text[:MAX_SHOWN]}

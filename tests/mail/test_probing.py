@@ -1,0 +1,73 @@
+"""What is said of a relay and of a sender's DNS, with the record that would mend it."""
+
+import socket
+
+import dns.exception
+import pytest
+
+from newsletter.config import Relay
+from newsletter.mail import probing
+from newsletter.models import Algorithm, DkimKey
+from tests.smtp_server import SmtpServer
+
+KEY = DkimKey(
+    domain="brev.se", selector="ink1", algorithm=Algorithm.ED25519, public="abc="
+)
+
+
+@pytest.mark.parametrize(
+    ("zone", "states"),
+    [
+        ({}, ["wrong", "wrong", "wrong"]),
+        (
+            {
+                "brev.se": ["v=spf1 include:relay.example -all", "other"],
+                "_dmarc.brev.se": ["v=DMARC1; p=none"],
+                "ink1._domainkey.brev.se": ["v=DKIM1; k=ed25519; p=abc="],
+            },
+            ["good", "good", "good"],
+        ),
+        (
+            {
+                "brev.se": ["v=spf1 +all"],
+                "_dmarc.brev.se": [],
+                "ink1._domainkey.brev.se": ["v=DKIM1; k=ed25519; p=other="],
+            },
+            ["wrong", "wrong", "wrong"],
+        ),
+        ({"brev.se": ["v=spf1 -all", "v=spf1 mx -all"]}, ["wrong", "wrong", "wrong"]),
+    ],
+)
+def test_the_dns_is_read(zone: dict[str, list[str]], states: list[str]) -> None:
+    found = list(
+        probing.domain_probes("brev.se", [KEY], lambda name: zone.get(name, []))
+    )
+    assert [probe.about for probe in found] == ["SPF", "DMARC", "DKIM"]
+    assert [probe.state for probe in found] == states
+    if not zone:
+        assert [(probe.name, probe.text) for probe in found][1:] == [
+            ("_dmarc.brev.se", "v=DMARC1; p=none"),
+            ("ink1._domainkey.brev.se", "v=DKIM1; k=ed25519; p=abc="),
+        ]
+
+
+def test_what_cannot_be_told_is_a_note() -> None:
+    def silent(_name: str) -> list[str]:
+        raise dns.exception.Timeout
+
+    for domain in ("brev.se", "labbet.example", "", "x" * 300):
+        (found,) = probing.domain_probes(domain, [KEY], silent)
+        assert found.state == probing.NOTE
+
+
+def test_a_relay_is_tried_without_sending(smtp_server: SmtpServer) -> None:
+    assert (
+        probing.relay_probe(Relay("127.0.0.1", smtp_server.port)).state == probing.GOOD
+    )
+    assert smtp_server.received == []
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+        found = probing.relay_probe(Relay("127.0.0.1", port))
+    assert found.state == probing.WRONG
+    assert found.values["why"]

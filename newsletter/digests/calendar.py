@@ -104,11 +104,12 @@ def upcoming(
     return sorted(found, key=lambda one: (one.at, one.due_at, one.rhythm))
 
 
-def readers_of_each(session: Session, newsletter: Newsletter) -> int:
+def readers_of_each(session: Session, newsletter: Newsletter, *, now: datetime) -> int:
     """Return how many readers get each post as it comes, at no time of a calendar."""
     if EACH not in choices.offered_rhythms(newsletter):
         return 0
-    return _counts(session, newsletter).get(EACH, 0)
+    counts, _at = forecast.by_rhythm(session, newsletter, now=now)
+    return counts.get(EACH, 0)
 
 
 def next_moment(

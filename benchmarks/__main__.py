@@ -24,6 +24,7 @@ from benchmarks import (
     confirm,
     crash,
     hosts,
+    importing,
     latency,
     machine,
     million,
@@ -39,8 +40,8 @@ from benchmarks.installation import Stock
 from benchmarks.report import GOAL_COLUMNS, Section
 
 PARTS = (
-    *("send", "latency", "million", "planning", "pages", "confirm", "dkim", "crash"),
-    "hosts",
+    *("send", "latency", "million", "planning", "pages", "import", "confirm"),
+    *("dkim", "crash", "hosts"),
 )
 RESULTS = tools.CACHE / "results.json"
 DOCUMENT = tools.ROOT / "docs" / "performance.md"
@@ -68,6 +69,7 @@ def work(bench: Bench, given: argparse.Namespace) -> dict[str, Callable[[], Sect
         ),
         "planning": functools.partial(planning.measure, bench, rounds=rounds),
         "pages": functools.partial(pages.measure, bench, rounds=rounds),
+        "import": functools.partial(importing.measure, bench, rounds=rounds),
         "confirm": functools.partial(confirm.measure, bench),
         "dkim": functools.partial(signing.measure, bench, rounds=rounds),
         "crash": functools.partial(crash.measure, bench, seed=given.seed),

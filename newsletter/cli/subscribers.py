@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any
 
 import click
 from sqlalchemy import select
@@ -26,17 +26,17 @@ from newsletter.digests.explain import Explanation
 from newsletter.errors import NotFound
 from newsletter.models import Issue, Post, Status, Subscriber, Subscription
 from newsletter.subscribers import (
+    columns,
     directory,
     exporting,
     histories,
-    importing,
     rights,
     sheets,
 )
 from newsletter.subscribers.addresses import readable
-from newsletter.subscribers.importing import Report
-from newsletter.subscribers.sheets import Line
+from newsletter.subscribers.importing import Importer, Report, Source
 
+ASKED_AT_ONCE = 100  # by mail, in one transaction
 EXPLAINED = 5  # issues, where none is named
 WORDS = i18n.language(i18n.SOURCE)
 STATUSES = click.Choice([status.value for status in Status])
@@ -62,6 +62,11 @@ def subscribers() -> None:
     " Left out: active if --consent says where it came from, else pending.",
 )
 @click.option("--consent", default="", help="Where their consent came from; recorded.")
+@click.option(
+    "--encoding",
+    type=click.Choice([name for name in sheets.ENCODINGS if name]),
+    help="Where the guess is wrong.",
+)
 @json_option
 @with_installation
 def import_(
@@ -70,21 +75,39 @@ def import_(
     file: Path,
     status: str | None,
     consent: str,
+    encoding: str | None,
     as_json: bool,
 ) -> None:
     """Import readers from a CSV FILE whose first line names the columns.
 
-    Only `email` is needed; name, rhythm, language and topics are read where they are
-    there. Whoever has left, or may not be mailed, is not brought back.
+    Only `email` is needed; name, rhythm, language, topics, status and dates are read
+    where they are there. The exports of Mailchimp, listmonk, Ghost, Substack,
+    Buttondown and MailPoet are recognised, also as ZIP files. Whoever has left, or may
+    not be mailed, is not brought back; who left or bounced there is not mailed here.
     """
     with place.database.reading() as session:
         newsletters.by_slug(session, slug)  # before a long file is read
     chosen = Status(status or ("active" if consent.strip() else "pending"))
+    source, at = Source(consent.strip()), utcnow()
+    size = sheets.BATCH_RECORDS if chosen == Status.ACTIVE else ASKED_AT_ONCE
     report = Report()
-    with sheets.open_file(file) as lines, _progress(file) as advance:
-        for batch in sheets.batches(sheets.read_lines(lines)):
-            _import_batch(place, slug, batch, chosen, consent.strip(), report)
-            advance(lines)
+    with file.open("rb") as opened, _progress(file) as advance:
+        for sheet in sheets.read(opened, file.name, encoding or ""):
+            layout = columns.check(sheet.layout)
+            for batch in sheets.batches(sheet.records, size):
+                with place.database.transaction() as session:
+                    newsletter = newsletters.by_slug(session, slug)
+                    Importer(
+                        session,
+                        place.settings,
+                        newsletter,
+                        layout,
+                        status=chosen,
+                        source=source,
+                        at=at,
+                        now=utcnow(),
+                    ).run(batch, report)
+                advance(opened)
     with place.database.transaction() as session:
         recording.note(
             session,
@@ -196,27 +219,6 @@ def erase(place: Installation, email: str, yes: bool) -> None:
     click.echo(f"{shown} is erased.")
 
 
-def _import_batch(
-    place: Installation,
-    slug: str,
-    batch: list[Line],
-    status: Status,
-    source: str,
-    report: Report,
-) -> None:
-    with place.database.transaction() as session:
-        importing.import_lines(
-            session,
-            place.settings,
-            newsletters.by_slug(session, slug),
-            batch,
-            status=status,
-            source=source,
-            report=report,
-            now=utcnow(),
-        )
-
-
 @contextmanager
 def _progress(path: Path) -> Iterator[Any]:
     """Show how much of a file is read, on a terminal; give back how to move it on."""
@@ -226,26 +228,30 @@ def _progress(path: Path) -> Iterator[Any]:
         hidden=not sys.stderr.isatty(),
     ) as bar:
 
-        def advance(file: TextIO) -> None:
-            bar.update(file.buffer.tell() - bar.pos)
+        def advance(file: IO[bytes]) -> None:
+            bar.update(max(file.tell() - bar.pos, 0))
 
         yield advance
 
 
 def _figures(report: Report) -> dict[str, int]:
+    counts = report.counts
     return {
-        "added": report.added,
-        "already": report.already,
-        "left": report.left,
-        "suppressed": report.suppressed,
-        "refused": report.refused,
+        "added": counts["added"],
+        "already": counts["already"],
+        "duplicates": counts["duplicate"],
+        "left": counts["left"],
+        "suppressed": counts["suppressed"],
+        "stopped": counts["stopped"],
+        "refused": counts["refused"],
     }
 
 
 def _show_report(report: Report, as_json: bool) -> None:
     refused = [
-        {"line": r.line, "email": r.email, "reason": str(r.error)}
-        for r in report.refusals
+        {"line": one.line, "email": one.email, "reason": str(one.error)}
+        for one in report.problems
+        if one.outcome == "refused"
     ]
     figures = _figures(report)
     if as_json:
@@ -253,11 +259,12 @@ def _show_report(report: Report, as_json: bool) -> None:
         return
     for row in refused:
         click.echo(f"Line {row['line']}: {row['email']}: {row['reason']}", err=True)
-    if (more := report.refused - len(refused)) > 0:
+    if (more := figures["refused"] - len(refused)) > 0:
         click.echo(f"And {more} lines more.", err=True)
     click.echo(
-        "Added {added}, already there {already}, had left {left},"
-        " not to be mailed {suppressed}, refused {refused}.".format(**figures)
+        "Added {added}, already there {already}, twice in the file {duplicates},"
+        " had left {left}, not to be mailed {suppressed}, left or bounced elsewhere"
+        " {stopped}, refused {refused}.".format(**figures)
     )
 
 

@@ -1,12 +1,16 @@
 """E-mail addresses: reading what someone typed, and the keyed hash that outlives it."""
 
-import hashlib
+import functools
 import hmac
 import re
 import unicodedata
 from dataclasses import dataclass
 
-from email_validator import EmailNotValidError, validate_email
+from email_validator import (
+    SPECIAL_USE_DOMAIN_NAMES,
+    EmailNotValidError,
+    validate_email,
+)
 
 from newsletter.config import Settings
 from newsletter.errors import N_, InvalidInput
@@ -52,6 +56,15 @@ RIGHT_ENDING = {
     **dict.fromkeys(("nuu", "nnu"), "nu"),
     "ogr": "org",
 }
+# What nearly all addresses look like. Stricter than the validator, and twenty times as
+# fast; what does not fit is not refused, but read by the validator.
+_PLAIN = re.compile(
+    r"([A-Za-z0-9_]+(?:[.+-][A-Za-z0-9_]+)*)@([A-Za-z0-9.-]+)", re.ASCII
+)
+_PLAIN_DOMAIN = re.compile(
+    r"(?:[a-z0-9]+(?:-[a-z0-9]+)*\.)+[a-z](?:[a-z0-9-]*[a-z])", re.ASCII
+)
+MAX_LOCAL, MAX_LABEL, MAX_DOMAIN = 64, 63, 253  # RFC 5321 §4.5.3.1, RFC 1035 §2.3.4
 _TYPED_AROUND = re.compile(r"(?:mailto:|[^<>]*<)?([^<>]*)>?", re.IGNORECASE)
 
 
@@ -72,6 +85,8 @@ def read_address(text: str, *, trial: bool = False) -> Address:
     Raises InvalidInput with field "email", saying what is wrong; where we can guess
     what was meant, `values["suggestion"]` is that address.
     """
+    if address := _read_plain(text):
+        return address
     if len(text.encode(errors="replace")) > 2 * MAX_OCTETS:
         raise _wrong(N_("That is longer than an e-mail address can be."))
     text = unicodedata.normalize("NFC", text.strip(" \t\r\n\u200b\ufeff.,;"))
@@ -112,7 +127,7 @@ def spellings(text: str) -> set[str]:
 
 def address_hash(settings: Settings, key: str) -> str:
     """Return the keyed hash that stays when the address itself is gone."""
-    return hmac.new(settings.pepper, key.encode(), hashlib.sha256).hexdigest()
+    return hmac.digest(settings.pepper, key.encode(), "sha256").hex()
 
 
 def mailbox_hash(settings: Settings, address: Address) -> str:
@@ -125,6 +140,31 @@ def mailbox_hash(settings: Settings, address: Address) -> str:
     if domain in {"gmail.com", "googlemail.com"}:
         local, domain = local.replace(".", ""), "gmail.com"
     return address_hash(settings, f"{local}@{domain}")
+
+
+def _read_plain(text: str) -> Address | None:
+    """Read an address of letters, digits and few signs; None if it is anything else."""
+    match = _PLAIN.fullmatch(text) if len(text) <= MAX_OCTETS else None
+    if match is None or len(match[1]) > MAX_LOCAL:
+        return None
+    domain = match[2].lower()
+    if not _is_plain(domain):
+        return None
+    email = f"{match[1]}@{domain}"
+    return Address(email, email.lower(), domain)
+
+
+@functools.lru_cache(maxsize=50_000)
+def _is_plain(domain: str) -> bool:
+    """Tell whether a domain in small letters needs no closer look."""
+    labels = domain.split(".")
+    if len(domain) > MAX_DOMAIN or max(map(len, labels)) > MAX_LABEL:
+        return False
+    if not _PLAIN_DOMAIN.fullmatch(domain) or "--" in domain:
+        return False
+    if any(f".{domain}".endswith(f".{name}") for name in SPECIAL_USE_DOMAIN_NAMES):
+        return False
+    return _what_was_meant(Address("", "", domain)) is None
 
 
 def _validate(text: str, *, trial: bool) -> Address | None:

@@ -23,6 +23,7 @@ COLUMNS = (
 )
 # A cell that begins so would be a formula (CSV injection, SEC-22).
 FORMULA_STARTS = tuple("=+-@\t\r＝＋－＠")
+_TO_QUOTE = (*FORMULA_STARTS, "'")
 
 
 def export_rows(
@@ -49,12 +50,12 @@ def csv_lines(rows: Iterator[dict[str, str]]) -> Iterator[str]:
 
 def neutral(cell: str) -> str:
     """Return a cell that a spreadsheet takes for text. `plain` takes it back."""
-    return f"'{cell}" if cell.startswith((*FORMULA_STARTS, "'")) else cell
+    return f"'{cell}" if cell.startswith(_TO_QUOTE) else cell
 
 
 def plain(cell: str) -> str:
     """Return what a cell was before `neutral`."""
-    quoted = cell.startswith("'") and cell[1:].startswith((*FORMULA_STARTS, "'"))
+    quoted = cell.startswith("'") and cell[1:].startswith(_TO_QUOTE)
     return cell[1:] if quoted else cell
 
 

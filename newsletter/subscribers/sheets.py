@@ -1,79 +1,73 @@
-"""CSV files as spreadsheets write them: encoding, delimiter, columns by name."""
+"""CSV files as spreadsheets and other services write them, one or a ZIP file's several.
+
+Read a line at a time, whatever their encoding and delimiter are.
+"""
 
 import codecs
 import csv
-from collections.abc import Iterable, Iterator
+import io
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TextIO
+from pathlib import PurePosixPath
+from typing import IO, TypeVar
 
 from newsletter.errors import N_, InvalidInput
-from newsletter.subscribers.exporting import plain
+from newsletter.subscribers import columns
+from newsletter.subscribers.columns import Layout
 
-BATCH_LINES = 500
-MAX_CELL_CHARACTERS = 2000
-COLUMN_NAMES = {
-    "email": {"email", "e-mail", "mail", "epost", "e-post", "e-postadress"}
-    | {"email address", "epostadress", "mejl", "mejladress", "address"},
-    "name": {"name", "namn", "full name"},
-    "status": {"status"},
-    "rhythm": {"rhythm"},
-    "language": {"language", "språk", "lang"},
-    "topics": {"topics", "ämnen"},
+BATCH_RECORDS = 4000
+MAX_LINE_CHARACTERS = 100_000
+MAX_COLUMNS = 300
+MAX_HEADING_CHARACTERS = 200
+MAX_FILES = 200  # in a ZIP file
+DELIMITERS = ",;\t|"
+# What a person may choose where the guess is wrong.
+ENCODINGS = {
+    "": N_("Tell by itself"),
+    "utf-8-sig": "UTF-8",
+    "cp1252": "Windows-1252",
+    "mac_roman": "Macintosh",
+    "utf-16": "UTF-16",
 }
+T = TypeVar("T")
+Record = tuple[int, list[str]]  # the line it begins on, counted from 1, and its cells
+Opener = Callable[[], IO[bytes]]
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """One line of a file, its cells by our column names."""
+class Sheet:
+    """One CSV file: its heading, what we take its columns for, its records."""
 
-    number: int
-    cells: dict[str, str]
+    name: str
+    heading: tuple[str, ...]
+    layout: Layout
+    records: Iterator[Record]
 
 
-def open_file(path: Path) -> TextIO:
-    """Open a file in the encoding it is written in: UTF-8, UTF-16 or Windows-1252.
+def read(file: IO[bytes], name: str, encoding: str = "") -> Iterator[Sheet]:
+    """Read a file that can be read twice. Take a sheet's records before the next.
 
-    Raises InvalidInput if it is not a text file.
+    From a ZIP file come the sheets of a service that we know, or else those that have
+    addresses. Raises InvalidInput if it cannot be read as CSV, also in the middle.
     """
-    return path.open(encoding=_encoding(path), newline="")
+    if encoding not in ENCODINGS:
+        raise InvalidInput(N_("Choose one of the encodings on the page."))
+    start = file.read(4)
+    file.seek(0)
+    if start == b"PK\x03\x04":
+        yield from _read_zip(file, encoding)
+        return
+    with _opened(lambda: _again(file), name, encoding) as sheet:
+        yield sheet
 
 
-def read_lines(file: TextIO) -> Iterator[Line]:
-    """Read a CSV file with a heading; comma, semicolon or tab, whichever it has.
-
-    Raises InvalidInput if no column holds addresses, or the file is not CSV.
-    """
-    head = file.readline(10_000)
-    delimiter = max(",;\t", key=head.count)
-    names = [
-        _column(cell) for cell in next(csv.reader([head], delimiter=delimiter), [])
-    ]
-    if "email" not in names:
-        raise InvalidInput(
-            N_("The file has no column called email. Its first line must name them.")
-        )
-    reader = csv.reader(file, delimiter=delimiter)
-    while True:
-        number = reader.line_num + 2  # where this record begins, under the heading
-        try:
-            cells = next(reader, None)
-        except (csv.Error, UnicodeDecodeError):
-            raise InvalidInput(
-                N_("Line %(line)s cannot be read as CSV. Nothing after it was read."),
-                line=number,
-            ) from None
-        if cells is None:
-            return
-        if any(cell.strip() for cell in cells):
-            yield Line(number, _named(names, cells))
-
-
-def batches(lines: Iterable[Line], size: int = BATCH_LINES) -> Iterator[list[Line]]:
-    """Yield lines some hundred at a time, each for a transaction of its own."""
-    batch: list[Line] = []
-    for line in lines:
-        batch.append(line)
+def batches(records: Iterable[T], size: int = BATCH_RECORDS) -> Iterator[list[T]]:
+    """Yield some thousand at a time, each for a transaction of its own."""
+    batch: list[T] = []
+    for record in records:
+        batch.append(record)
         if len(batch) == size:
             yield batch
             batch = []
@@ -81,34 +75,145 @@ def batches(lines: Iterable[Line], size: int = BATCH_LINES) -> Iterator[list[Lin
         yield batch
 
 
-def _column(cell: str) -> str:
-    name = cell.strip().strip("\ufeff").casefold()
-    return next((ours for ours, many in COLUMN_NAMES.items() if name in many), "")
+def _again(file: IO[bytes]) -> IO[bytes]:
+    file.seek(0)
+    return file
 
 
-def _named(names: list[str], cells: list[str]) -> dict[str, str]:
-    found = {"email": ""}
-    for name, cell in zip(names, cells, strict=False):
-        if name:
-            found[name] = plain(cell.strip())[:MAX_CELL_CHARACTERS]
-    return found
+def _read_zip(file: IO[bytes], encoding: str) -> Iterator[Sheet]:
+    try:
+        with zipfile.ZipFile(file) as archive:
+            for name in _wanted(archive, encoding):
+                with _opened(_member(archive, name), name, encoding) as sheet:
+                    yield sheet
+    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError):
+        raise InvalidInput(
+            N_("The ZIP file is damaged or has a password. Unpack it first.")
+        ) from None
 
 
-def _encoding(path: Path) -> str:
+def _wanted(archive: zipfile.ZipFile, encoding: str) -> list[str]:
+    """Choose the sheets with readers: exports hold other files with addresses too."""
+    names = [
+        info.filename
+        for info in archive.infolist()[:MAX_FILES]
+        if PurePosixPath(info.filename).suffix.casefold() == ".csv"
+        and not PurePosixPath(info.filename).name.startswith("._")
+    ]
+    layouts = {}
+    for name in names:
+        try:
+            with _opened(_member(archive, name), name, encoding) as sheet:
+                layouts[name] = sheet.layout
+        except InvalidInput:
+            continue
+    known = [name for name in names if name in layouts and layouts[name].system]
+    with_addresses = [
+        name for name in names if name in layouts and "email" in layouts[name].fields
+    ]
+    if not (known or with_addresses):
+        raise InvalidInput(N_("The ZIP file holds no CSV file with addresses."))
+    return known or with_addresses
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> Opener:
+    return lambda: archive.open(name)
+
+
+@contextmanager
+def _opened(opener: Opener, name: str, encoding: str) -> Iterator[Sheet]:
+    encoding = encoding or _encoding(opener)
+    file = io.TextIOWrapper(opener(), encoding, errors="replace", newline="")
+    try:
+        yield _sheet(file, name)
+    finally:
+        file.detach()
+
+
+def _sheet(file: io.TextIOWrapper, name: str) -> Sheet:
+    head = _line(file)
+    passed = 0
+    if head.lower().startswith("sep=") and len(head.strip()) == 5:  # Excel's own
+        head, passed = _line(file), 1
+    delimiter = max(DELIMITERS, key=head.count)
+    heading = [
+        cell.strip() for cell in next(csv.reader([head], delimiter=delimiter), [])
+    ]
+    if len(heading) > MAX_COLUMNS:
+        raise InvalidInput(
+            N_("The file has more than %(limit)s columns."), limit=MAX_COLUMNS
+        )
+    records = _records(file, delimiter, passed + 1)
+    if any("@" in cell for cell in heading):  # no heading: the first line is a reader
+        layout = Layout(tuple("email" if "@" in cell else "" for cell in heading))
+        first = iter([(passed + 1, heading)])
+        blank = ("",) * len(heading)
+        return Sheet(name, blank, layout, _both(first, records))
+    shown = tuple(cell[:MAX_HEADING_CHARACTERS].strip("\ufeff") for cell in heading)
+    return Sheet(name, shown, columns.recognise(shown, name), records)
+
+
+def _both(first: Iterator[Record], rest: Iterator[Record]) -> Iterator[Record]:
+    yield from first
+    yield from rest
+
+
+def _records(file: io.TextIOWrapper, delimiter: str, passed: int) -> Iterator[Record]:
+    reader = csv.reader(_lines(file), delimiter=delimiter)
+    while True:
+        number = reader.line_num + passed + 1  # where this record begins
+        try:
+            cells = next(reader, None)
+        except (csv.Error, UnicodeError, _TooLongError):
+            raise InvalidInput(
+                N_("Line %(line)s cannot be read as CSV. Nothing after it was read."),
+                line=number,
+            ) from None
+        if cells is None:
+            return
+        if any(cells):
+            yield number, cells
+
+
+def _lines(file: io.TextIOWrapper) -> Iterator[str]:
+    while line := file.readline(MAX_LINE_CHARACTERS):
+        if len(line) >= MAX_LINE_CHARACTERS:
+            raise _TooLongError
+        yield line
+
+
+def _line(file: io.TextIOWrapper) -> str:
+    try:
+        return file.readline(MAX_LINE_CHARACTERS)
+    except UnicodeError:
+        raise _not_text() from None
+
+
+class _TooLongError(Exception):
+    """A line that no spreadsheet wrote."""
+
+
+def _encoding(opener: Opener) -> str:
     """Tell how a file is written, reading it once, a piece at a time."""
     decoder = codecs.getincrementaldecoder("utf-8")()
-    with path.open("rb") as file:
-        start = file.read(4)
-        if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            return "utf-16"
-        if b"\0" in start:
-            raise InvalidInput(N_("That is not a text file. Save it as CSV first."))
-        piece = start
-        try:
-            while piece:
-                decoder.decode(piece)
-                piece = file.read(1 << 20)
-            decoder.decode(b"", final=True)
-        except UnicodeDecodeError:
-            return "cp1252"  # what Excel in Swedish writes
+    file = opener()
+    start = file.read(4)
+    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    if b"\0" in start:
+        if start[1::2] == b"\0\0" and start[0] and start[2]:
+            return "utf-16-le"
+        raise _not_text()
+    piece = start
+    try:
+        while piece:
+            decoder.decode(piece)
+            piece = file.read(1 << 20)
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return "cp1252"  # what Excel in Swedish writes
     return "utf-8-sig"
+
+
+def _not_text() -> InvalidInput:
+    return InvalidInput(N_("That is not a text file. Save it as CSV first."))

@@ -29,10 +29,10 @@ from newsletter.models import (
     Subscription,
 )
 from newsletter.posts import topics
-from newsletter.subscribers import importing, rights, signup, suppression
+from newsletter.subscribers import rights, signup, suppression
+from newsletter.subscribers.columns import Layout
 from newsletter.subscribers.consent import Origin
-from newsletter.subscribers.importing import Report
-from newsletter.subscribers.sheets import Line
+from newsletter.subscribers.importing import Importer, Report, Source
 from tests.factories import NOW, make_newsletter, make_post, make_subscription
 
 EMAIL = "anna.secret@exempel.example"
@@ -262,16 +262,16 @@ def test_an_import_is_told_once(
     database: Database, settings: Settings, labbet: Newsletter, asa: Editor
 ) -> None:
     with as_asa(database, asa).transaction() as session:
-        importing.import_lines(
+        Importer(
             session,
             settings,
             session.get_one(Newsletter, labbet.id),
-            [Line(2, {"email": EMAIL}), Line(3, {"email": "bo@exempel.example"})],
+            Layout(("email", "status")),
             status=Status.ACTIVE,
-            source="a list",
-            report=Report(),
+            source=Source("a list"),
+            at=NOW,
             now=NOW,
-        )
+        ).run([(2, [EMAIL]), (3, ["bo@exempel.example", "unsubscribed"])], Report())
         recording.note(
             session, "imported", "readers", newsletter_id=labbet.id, after={"added": 2}
         )

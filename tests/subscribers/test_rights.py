@@ -26,10 +26,10 @@ from newsletter.subscribers import (
     moving,
     preferences,
     rights,
-    sheets,
     signup,
 )
 from newsletter.subscribers.addresses import address_hash
+from newsletter.subscribers.columns import Layout
 from tests.factories import NOW, make_newsletter, make_post, make_subscription
 from tests.mail.letters import make_letter
 from tests.subscribers.letterbox import FORM, last, mails
@@ -218,17 +218,17 @@ def test_an_import_does_not_bring_the_erased_back_but_they_can_come_themselves(
 ) -> None:
     rights.erase_subscriber(session, reader.subscriber, now=NOW)
     report = importing.Report()
-    importing.import_lines(
+    importing.Importer(
         session,
         settings,
         newsletter,
-        [sheets.Line(2, {"email": EMAIL})],
+        Layout(("email",)),
         status=Status.ACTIVE,
-        source="an old list",
-        report=report,
+        source=importing.Source("an old list"),
+        at=NOW,
         now=NOW,
-    )
-    assert (report.added, report.suppressed) == (0, 1)
+    ).run([(2, [EMAIL])], report)
+    assert report.counts == {"added": 0, "suppressed": 1}
     later = NOW + timedelta(days=1)
     signup.request_subscription(
         session, settings, newsletter, EMAIL, origin=FORM, now=later

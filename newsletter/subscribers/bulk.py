@@ -1,0 +1,110 @@
+"""Many rows at once: as tuples into SQLite, as arrays into PostgreSQL.
+
+The unit of work knows rows one by one, at thirty microseconds each and table. Here a
+row's id is given before it is written, so that rows of several tables can name each
+other without asking back.
+"""
+
+import functools
+import json
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ARRAY, Text, any_, bindparam, func, select, text
+from sqlalchemy.orm import InstrumentedAttribute, Session
+from sqlalchemy.sql.elements import ColumnElement
+
+from newsletter.db import UTCDateTime
+
+
+def is_postgresql(session: Session) -> bool:
+    """Tell which of the two databases this is."""
+    return session.get_bind().dialect.name == "postgresql"
+
+
+def stored(session: Session) -> Callable[[datetime | None], Any]:
+    """Return how to write moments for `insert`."""
+    dialect = session.get_bind().dialect
+    process = UTCDateTime().dialect_impl(dialect).bind_processor(dialect)
+    if process is None:
+        return lambda moment: moment
+    return functools.lru_cache(maxsize=4096)(process)
+
+
+def among(
+    session: Session, attribute: InstrumentedAttribute[str], values: Sequence[str]
+) -> ColumnElement[bool]:
+    """Hold where a column is one of many values; one parameter, however many."""
+    if is_postgresql(session):
+        array = bindparam(None, list(values), type_=ARRAY(Text), unique=True)
+        return attribute == any_(array)
+    each = func.json_each(json.dumps(values)).table_valued("value")
+    return attribute.in_(select(each.c.value))
+
+
+def new_ids(session: Session, model: Any, count: int) -> Sequence[int]:
+    """Return ids that nobody else will give to rows of a table.
+
+    On SQLite that holds in a transaction that began as a writer.
+    """
+    table = model.__tablename__
+    if is_postgresql(session):
+        following = text(
+            "SELECT nextval(pg_get_serial_sequence(:table, 'id'))"
+            " FROM generate_series(1, :count)"
+        )
+        return list(session.scalars(following, {"table": table, "count": count}))
+    last = session.scalar(select(func.max(model.id))) or 0
+    return range(last + 1, last + 1 + count)
+
+
+def insert(
+    session: Session,
+    model: Any,
+    names: Sequence[str],
+    rows: Sequence[tuple[Any, ...]],
+    *,
+    returning: str = "",
+) -> set[Any]:
+    """Write rows; one that breaks a unique constraint is left out.
+
+    Values must be as the database has them: moments through `stored`, JSON as text.
+    Returns that column of the rows that were written, where one is named.
+    """
+    if not rows:
+        return set()
+    if is_postgresql(session):
+        return _insert_arrays(session, model, names, rows, returning)
+    marks = ", ".join("?" * len(names))
+    session.connection().exec_driver_sql(
+        f"INSERT INTO {model.__tablename__} ({', '.join(names)})"  # noqa: S608
+        f" VALUES ({marks}) ON CONFLICT DO NOTHING",
+        list(rows),
+    )
+    if not returning:
+        return set()
+    # Nobody else writes meanwhile: whoever looked before finds that nothing was there.
+    place = names.index(returning)
+    return {row[place] for row in rows}
+
+
+def _insert_arrays(
+    session: Session,
+    model: Any,
+    names: Sequence[str],
+    rows: Sequence[tuple[Any, ...]],
+    returning: str,
+) -> set[Any]:
+    columns = model.__table__.columns
+    dialect = session.get_bind().dialect
+    arrays = ", ".join(
+        f"CAST(%s AS {columns[name].type.compile(dialect)}[])" for name in names
+    )
+    found = session.connection().exec_driver_sql(
+        f"INSERT INTO {model.__tablename__} ({', '.join(names)})"  # noqa: S608
+        f" SELECT * FROM unnest({arrays}) ON CONFLICT DO NOTHING"
+        f" RETURNING {returning or names[0]}",
+        tuple(list(cells) for cells in zip(*rows, strict=True)),
+    )
+    return set(found.scalars())

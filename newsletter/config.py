@@ -79,6 +79,7 @@ class Settings:
     audit_days: int = 730  # how long it is known who changed what
     signups_per_network_hour: int = 60
     signups_per_hour: int = 5000
+    import_megabytes: int = 300  # of a file of readers that is uploaded
     # Hosts and networks a feed may come from although they are private: "*" is all.
     fetch_allow: tuple[str, ...] = ()
     mailbox_dir: Path | None = None  # the local mailbox of `demo`
@@ -137,6 +138,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         confirm_hours=get.number("CONFIRM_HOURS", 72, 1, 24 * 30),
         signups_per_network_hour=get.number("SIGNUPS_PER_NETWORK_HOUR", 60, 1, 10**6),
         signups_per_hour=get.number("SIGNUPS_PER_HOUR", 5000, 1, 10**8),
+        import_megabytes=get.number("IMPORT_MEGABYTES", 300, 1, 10_000),
         fetch_allow=tuple(get.text("FETCH_ALLOW").replace(",", " ").split()),
         mailbox_dir=Path(d) if (d := get.text("MAILBOX_DIR")) else None,
         themes_dir=get.folder("THEMES"),
@@ -149,6 +151,7 @@ VARIABLES = frozenset(
         *("NEWSLETTER_ADDRESS_PEPPER", "NEWSLETTER_AUDIT_DAYS", "NEWSLETTER_BASE_URL"),
         *("NEWSLETTER_CONFIRM_HOURS", "NEWSLETTER_DATABASE_URL", "NEWSLETTER_DEMO"),
         *("NEWSLETTER_EHLO_NAME", "NEWSLETTER_FETCH_ALLOW"),
+        *("NEWSLETTER_IMPORT_MEGABYTES",),
         *("NEWSLETTER_INSTANCE_DIR", "NEWSLETTER_MAILBOX_DIR"),
         *("NEWSLETTER_SECRET_KEYS", "NEWSLETTER_SIGNUPS_PER_HOUR"),
         *("NEWSLETTER_SIGNUPS_PER_NETWORK_HOUR", "NEWSLETTER_SMTP_URL"),

@@ -35,6 +35,7 @@ from newsletter.subscribers import (
     preferences,
     reckonings,
     signup,
+    uploads,
 )
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,8 @@ KEEP_USED_LINKS = timedelta(days=60)  # longer than any signed link lives
 BATCH = 1000
 MAX_BATCHES = 200
 MAX_ERROR_CHARACTERS = 500
+IMPORT_SECONDS = 5.0  # at a time, before a clock looks at its other jobs
+IMPORT_LEASE = timedelta(seconds=30)  # a piece takes a fraction of a second
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,7 @@ class Task:
     name: str
     every: timedelta
     run: Callable[[Database, Settings, datetime], object]
+    lease: timedelta = LEASE
 
 
 def tick(
@@ -273,6 +277,40 @@ def reckon_readers(database: Database, _settings: Settings, now: datetime) -> in
     return len(found) + len(asked)
 
 
+def _import_readers(database: Database, settings: Settings, now: datetime) -> int:
+    """Go on with uploaded files, a piece in each transaction; return how many."""
+    began, done = time.monotonic(), 0
+    with database.reading() as session:
+        waiting = uploads.under_way(session)
+    for run_id in waiting:
+        more = True
+        while more and time.monotonic() - began < IMPORT_SECONDS:
+            more = _import_piece(database, settings, run_id, now)
+            done += more
+    return done
+
+
+def _import_piece(
+    database: Database, settings: Settings, run_id: int, now: datetime
+) -> bool:
+    try:
+        with database.transaction() as session:
+            return uploads.step(session, settings, run_id, now=now)
+    except Exception:
+        log.exception("import failed id=%d", run_id)
+    with database.transaction() as session:
+        uploads.fail(session, run_id, now=now)
+    return False
+
+
+def _forget_imports(database: Database, _settings: Settings, now: datetime) -> None:
+    _in_batches(database, uploads.forget_old, now)
+    more = True
+    while more:
+        with database.transaction() as session:
+            more = uploads.forget_trials(session)
+
+
 def _renew_keys(database: Database, settings: Settings, _now: datetime) -> int:
     with database.transaction() as session:
         return keyring.renew(session, settings)
@@ -328,6 +366,8 @@ TASKS = (
     Task("merge-addresses", timedelta(days=1), _merge_addresses),
     Task("forget", timedelta(hours=1), _forget),
     Task("forget-changes", timedelta(hours=1), _forget_changes),
+    Task("import-readers", timedelta(seconds=1), _import_readers, IMPORT_LEASE),
+    Task("forget-imports", timedelta(minutes=10), _forget_imports),
     Task("renew-keys", timedelta(hours=1), _renew_keys),
 )
 
@@ -348,7 +388,7 @@ def _run(task: Task, database: Database, settings: Settings, now: datetime) -> b
     with database.transaction() as session:
         session.execute(
             update(Job)
-            .where(Job.name == task.name, Job.due_at == now + LEASE)
+            .where(Job.name == task.name, Job.due_at == now + task.lease)
             .values(due_at=now + task.every, ran_at=now, error=error)
         )
     return True
@@ -360,10 +400,10 @@ def _claim(session: Session, task: Task, now: datetime) -> bool:
     insert = postgresql_insert if is_postgresql else sqlite_insert
     statement = (
         insert(Job)
-        .values(name=task.name, due_at=now + LEASE, error="")
+        .values(name=task.name, due_at=now + task.lease, error="")
         .on_conflict_do_update(
             index_elements=["name"],
-            set_={"due_at": now + LEASE},
+            set_={"due_at": now + task.lease},
             where=Job.due_at <= now,
         )
         .returning(Job.name)

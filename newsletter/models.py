@@ -163,6 +163,19 @@ class Role(enum.StrEnum):
     VIEWER = "viewer"
 
 
+class ImportState(enum.StrEnum):
+    """How far a file of readers has come."""
+
+    RECEIVING = "receiving"  # still being uploaded
+    READY = "ready"  # an editor says what its columns are
+    CHECKING = "checking"  # a trial: nothing is written
+    CHECKED = "checked"
+    RUNNING = "running"
+    DONE = "done"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+
+
 def states(kind: type[enum.StrEnum]) -> Enum:
     """Store a StrEnum as checked text, alike on both databases."""
     return Enum(
@@ -715,6 +728,61 @@ class Suppression(Base):
     reason: Mapped[str] = mapped_column(String(40))  # never, erased, bounced, …
     note: Mapped[Words] = mapped_column(default="")
     created_at: Mapped[Created]
+
+
+class ImportRun(Base):
+    """A file of readers that an editor uploaded, and how far it has come."""
+
+    __tablename__ = "import_run"
+
+    id: Mapped[Key]
+    newsletter_id: Mapped[int] = mapped_column(
+        ForeignKey("newsletter.id", ondelete="CASCADE"), index=True
+    )
+    editor_id: Mapped[int | None] = mapped_column(
+        ForeignKey("editor.id", ondelete="SET NULL"), index=True
+    )
+    state: Mapped[ImportState] = mapped_column(states(ImportState), index=True)
+    file_name: Mapped[Name]
+    # One for each file in it: name, heading, fields, system, whole, lines.
+    sheets: Mapped[list[dict[str, Any]]] = mapped_column(JSON, default=list)
+    consent: Mapped[Words] = mapped_column(default="")  # where it comes from
+    asks: Mapped[bool] = mapped_column(default=False)  # each is asked by mail first
+    lines: Mapped[int] = mapped_column(default=0)
+    done: Mapped[int] = mapped_column(default=0)  # of them
+    chunk: Mapped[int] = mapped_column(default=0)  # the next one's number
+    place: Mapped[int] = mapped_column(default=0)  # the next line in it
+    counts: Mapped[Data] = mapped_column(default=dict)
+    started_at: Mapped[datetime | None]  # in its rows too: see `importing.py`
+    finished_at: Mapped[datetime | None]
+    created_at: Mapped[Created]
+
+    editor: Mapped["Editor | None"] = relationship()
+
+
+class ImportChunk(Base):
+    """Some thousand lines of an uploaded file; emptied when they have been imported."""
+
+    __tablename__ = "import_chunk"
+
+    run_id: Mapped[int] = mapped_column(
+        ForeignKey("import_run.id", ondelete="CASCADE"), primary_key=True
+    )
+    number: Mapped[int] = mapped_column(primary_key=True)
+    sheet: Mapped[int]  # in the run's list
+    data: Mapped[bytes | None] = mapped_column(LargeBinary)
+    problems: Mapped[list[list[Any]]] = mapped_column(JSON, default=list)
+
+
+class ImportKey(Base):
+    """A piece of the hash of an address that a trial has met, to know it again."""
+
+    __tablename__ = "import_key"
+
+    run_id: Mapped[int] = mapped_column(
+        ForeignKey("import_run.id", ondelete="CASCADE"), primary_key=True
+    )
+    key: Mapped[str] = mapped_column(String(16), primary_key=True)
 
 
 class Rate(Base):

@@ -25,6 +25,7 @@ from newsletter.models import (
     Status,
 )
 from newsletter.posts import topics
+from newsletter.subscribers import sheets, uploads
 from newsletter.web import security
 from tests.factories import NOW, make_newsletter, make_post, make_subscription
 from tests.web.at_work import as_editor
@@ -88,7 +89,12 @@ def world(database: Database, settings: Settings) -> dict[str, Any]:
         out = io.BytesIO()
         Image.new("RGB", (2, 2)).save(out, "PNG")
         picture = pictures.store(session, labbet, out.getvalue(), now=NOW)
+        run = uploads.begin(session, labbet, "x.csv", editor_id=None, now=utcnow())
+        for sheet in sheets.read(io.BytesIO(b"email\na@example.org\n"), "x.csv"):
+            uploads.add_piece(session, run.id, 0, sheet, list(sheet.records))
+        uploads.received(session, run.id)
         return {
+            "run_id": run.id,
             "logo_name": "ab.png",
             "picture": pictures.name_of(picture),
             "letter_id": letters.write(session, labbet, now=NOW).id,

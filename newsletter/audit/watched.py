@@ -172,4 +172,7 @@ NOT_WATCHED = {
     "used_link": "links that were used",
     "tally": "counts, kept up by the clock",
     "reckoning": "counts, kept up by the clock",
+    "import_run": "noted when readers are imported",
+    "import_chunk": "uploaded files, gone within a week",
+    "import_key": "what a trial has met",
 }

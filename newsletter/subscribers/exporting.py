@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import select
@@ -45,6 +45,15 @@ def csv_lines(rows: Iterator[dict[str, str]]) -> Iterator[str]:
     yield _taken(buffer)
     for row in rows:
         writer.writerow({name: neutral(text) for name, text in row.items()})
+        yield _taken(buffer)
+
+
+def table_lines(rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    """Write rows of cells as CSV, line by line; no cell can become a formula."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\r\n")
+    for row in rows:
+        writer.writerow([neutral(cell) for cell in row])
         yield _taken(buffer)
 
 

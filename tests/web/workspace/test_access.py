@@ -17,6 +17,7 @@ from newsletter.models import (
     Delivery,
     DeliveryState,
     Feed,
+    ImportState,
     Issue,
     IssueState,
     Kind,
@@ -25,6 +26,7 @@ from newsletter.models import (
     Role,
 )
 from newsletter.posts import topics
+from newsletter.subscribers import uploads
 from newsletter.web.login import LOGIN, NEEDS, NOTHING
 from tests.factories import NOW, make_newsletter, make_post, make_subscription
 from tests.web.at_work import as_editor, csrf_token
@@ -82,7 +84,10 @@ def ids(app: Flask, database: Database) -> dict[str, dict[str, Any]]:
             session.flush()
             for _ in range(1 + (slug == FOREIGN)):
                 design.save(session, newsletter, Draft(), editor=None, now=NOW)
+            run = uploads.begin(session, newsletter, "x.csv", editor_id=None, now=NOW)
+            run.state = ImportState.READY
             found[slug] = {
+                "run_id": run.id,
                 "slug": slug,
                 "newsletter": newsletter,
                 "post_id": post.id,

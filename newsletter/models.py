@@ -854,6 +854,7 @@ class IssuePost(Base):
     )
     place: Mapped[int]
     hidden: Mapped[bool] = mapped_column(default=False)
+    featured: Mapped[bool] = mapped_column(default=False)  # first and larger; one
     title: Mapped[str] = mapped_column(String(500), default="")  # empty: the post's
     excerpt: Mapped[Words] = mapped_column(default="")
 

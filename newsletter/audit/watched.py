@@ -112,7 +112,7 @@ WATCHED: dict[type[Base], Watched] = {
         own=False,
         part="post_id",
         part_word="post",
-        writing=_names("place hidden title excerpt"),
+        writing=_names("place hidden featured title excerpt"),
     ),
     Occurrence: Watched("occurrence", label="rhythm"),
     Subscriber: Watched("reader", private=_names("email email_key name")),

@@ -305,7 +305,7 @@ def _titles(session: Session, issue_ids: Sequence[int]) -> dict[int, list[str]]:
             IssuePost.hidden.is_(False),
             Post.state == PostState.PUBLISHED,
         )
-        .order_by(IssuePost.issue_id, IssuePost.place)
+        .order_by(IssuePost.issue_id, IssuePost.featured.desc(), IssuePost.place)
     )
     for issue_id, own, title in rows:
         found.setdefault(issue_id, []).append(own or title)

@@ -35,6 +35,7 @@ from newsletter.posts import enclosures
 HTML_BYTES = 90_000
 ENCODED_BYTES = 100_000  # as quoted-printable; Gmail cuts at 102 400
 EXCERPT_CHARACTERS = (600, 160, 90)  # tried in this order until the mail fits
+FEATURED_CHARACTERS = 300  # of the featured post's excerpt, at least
 LEAST_WHOLE = 5  # posts that stay whole, however many there are
 TEXT_COLUMNS = 72
 MOST_ATTACHED = 2  # of a post
@@ -61,6 +62,7 @@ class Entry:
     image_alt: str = ""
     portrait: str = ""  # a whole address, of a square JPEG
     attached: tuple[tuple[str, str], ...] = ()  # what comes with it: address, words
+    featured: bool = False  # larger than the others, and before them
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +75,16 @@ class Fitted:
 
 
 def shown(posts: Sequence[IssuePost]) -> list[IssuePost]:
-    """Return what goes out: not hidden, and not withdrawn since it was picked."""
-    return [
+    """Return what goes out: not hidden, and not withdrawn since it was picked.
+
+    The featured post stands first, the others as they are.
+    """
+    going = [
         entry
         for entry in posts
         if not entry.hidden and entry.post.state is PostState.PUBLISHED
     ]
+    return sorted(going, key=lambda entry: not entry.featured)
 
 
 def compose(
@@ -377,6 +383,7 @@ def _entry(
         image_alt=plaintext.squeeze(post.image_alt) if shows_image else "",
         portrait=links.portrait_url(settings, post.author) if post.author else "",
         attached=tuple(enclosures.in_words(post, words)[:MOST_ATTACHED]),
+        featured=bool(chosen.featured),
     )
 
 
@@ -404,6 +411,7 @@ def _rhythm(issue: Issue, words: Language) -> str:
 
 
 def _shortened(entry: Entry, limit: int) -> Entry:
+    limit = max(limit, FEATURED_CHARACTERS) if entry.featured else limit
     if len(entry.excerpt) <= limit:
         return entry
     return replace(entry, excerpt=wording.shorten(entry.excerpt, limit))

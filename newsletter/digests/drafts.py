@@ -147,15 +147,17 @@ def edit(
     opening: str | None = None,
     order: Sequence[int] | None = None,
     hidden: Iterable[int] | None = None,
+    featured: int | None = None,
     titles: Mapping[int, str] | None = None,
     excerpts: Mapping[int, str] | None = None,
     listed: bool | None = None,
 ) -> None:
     """Change a draft; what is None stays as it is. Posts are named by their ids.
 
-    `order` lists posts from the top; those it leaves out follow as they stood. An empty
-    title or excerpt is the post's own again. `listed` is whether the public archive is
-    to have it. Raises Conflict once the issue has left.
+    `order` lists posts from the top; those it leaves out follow as they stood.
+    `featured` is the one post that stands first and larger, 0 for none. An empty title
+    or excerpt is the post's own again. `listed` is whether the public archive is to
+    have it. Raises Conflict once the issue has left.
     """
     _hold_still(session, issue)
     if listed is not None:
@@ -174,10 +176,7 @@ def edit(
         )
     if order is not None:
         _reorder(issue, order)
-    if hidden is not None:
-        out = set(hidden)
-        for entry in issue.posts:
-            entry.hidden = _id_of(entry) in out
+    _mark(issue, hidden, featured)
     _reword(issue, titles or {}, excerpts or {})
 
 
@@ -393,6 +392,15 @@ def _reorder(issue: Issue, order: Sequence[int]) -> None:
     for place, entry in enumerate(by_wish, 1):
         entry.place = place
     issue.posts.sort(key=lambda entry: entry.place)
+
+
+def _mark(issue: Issue, hidden: Iterable[int] | None, featured: int | None) -> None:
+    out = None if hidden is None else set(hidden)
+    for entry in issue.posts:
+        if out is not None:
+            entry.hidden = _id_of(entry) in out
+        if featured is not None:
+            entry.featured = _id_of(entry) == featured
 
 
 def _reword(

@@ -39,6 +39,7 @@ class PostWords:
 
     post_id: int
     hidden: bool = False
+    featured: bool = False
     title: str = ""
     excerpt: str = ""
 
@@ -77,6 +78,7 @@ class Words:
             name: getattr(self, name) for name in (*TEXTS, *LETTER_FIELDS)
         }
         found["order"] = tuple(post.post_id for post in self.posts)
+        found["featured"] = tuple(p.post_id for p in self.posts if p.featured)
         for post in self.posts:
             found[f"show-{post.post_id}"] = not post.hidden
             found[f"title-{post.post_id}"] = post.title
@@ -109,6 +111,7 @@ def of(issue: Issue) -> Words:
             PostWords(
                 post_id=entry.post.id,
                 hidden=entry.hidden,
+                featured=entry.featured,
                 title=entry.title,
                 excerpt=entry.excerpt,
             )
@@ -280,6 +283,7 @@ def put_back(
             opening=words.opening,
             order=[post.post_id for post in words.posts],
             hidden=[e.post.id for e in issue.posts if e.post.id not in shown],
+            featured=next((p.post_id for p in words.posts if p.featured), 0),
             titles={post.post_id: post.title for post in words.posts},
             excerpts={post.post_id: post.excerpt for post in words.posts},
         )
@@ -369,6 +373,7 @@ _WHAT = {
     "language": N_("the language"),
     "order": N_("the order of the posts"),
     "show": N_("which posts go along"),
+    "featured": N_("which post stands first and larger"),
     "title": N_("a headline"),
     "excerpt": N_("an excerpt"),
 }
@@ -440,6 +445,7 @@ def _posts(values: dict[str, Value]) -> Iterable[PostWords]:
         yield PostWords(
             post_id,
             hidden=not values[f"show-{post_id}"],
+            featured=values["featured"] == (post_id,),
             title=str(values[f"title-{post_id}"]),
             excerpt=str(values[f"excerpt-{post_id}"]),
         )

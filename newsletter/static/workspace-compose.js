@@ -318,17 +318,20 @@ function movePosts(list) {
     });
   }
 
+  function tell(row) {
+    voice.textContent = voice.dataset.moved
+      .replace("{title}", row.dataset.title)
+      .replace("{place}", String([...list.children].indexOf(row) + 1))
+      .replace("{count}", String(list.children.length));
+  }
+
   function move(row, direction, focus) {
     const other = direction === "up" ? row.previousElementSibling : row.nextElementSibling;
     if (!other) return;
     if (direction === "up") other.before(row);
     else other.after(row);
     number();
-    const here = [...list.children].indexOf(row) + 1;
-    voice.textContent = voice.dataset.moved
-      .replace("{title}", row.dataset.title)
-      .replace("{place}", String(here))
-      .replace("{count}", String(list.children.length));
+    tell(row);
     const reverse = direction === "up" ? "down" : "up";
     if (focus.disabled) row.querySelector(`[data-move=${reverse}]`).focus();
     else focus.focus();
@@ -336,8 +339,9 @@ function movePosts(list) {
     form.dispatchEvent(new CustomEvent("inkorg:moved"));
   }
 
-  list.addEventListener("inkorg:ordered", () => {
+  list.addEventListener("inkorg:ordered", (event) => {
     number();
+    if (event.detail) tell(event.detail);
     form.dispatchEvent(new CustomEvent("inkorg:moved"));
   });
   list.addEventListener("click", (event) => {
@@ -357,18 +361,85 @@ function movePosts(list) {
 // "41 characters", and a word of warning when it will be cut off.
 function countCharacters(output) {
   const field = document.getElementById(output.dataset.counts);
-  const limit = Number(output.dataset.limit);
+  const { phone, limit, empty, fits, cut, long } = output.dataset;
 
   function show() {
     const length = [...field.value].length;
-    const { empty, fits, long } = output.dataset;
-    const words = length === 0 ? empty : length > limit ? long : fits;
-    output.textContent = words.replace("{count}", String(length));
+    const words = length === 0 ? empty : length > limit ? long : length > phone ? cut : fits;
+    output.textContent = words
+      .replace("{count}", String(length))
+      .replace("{phone}", phone)
+      .replace("{limit}", limit);
     output.classList.toggle("warn", length > limit);
   }
 
   field.addEventListener("input", show);
   show();
+}
+
+// The row in a list of mails follows what is typed.
+function drawInbox(line) {
+  const field = document.getElementById(line.dataset.shows);
+  const show = () => {
+    line.textContent = field.value.trim() || line.dataset.made;
+  };
+  field.addEventListener("input", show);
+  show();
+}
+
+// Of ticks that only one post can have, the newest one stays.
+function onlyOne(form) {
+  form.addEventListener("input", (event) => {
+    if (!event.target.matches("[data-only-one]:checked")) return;
+    for (const other of form.querySelectorAll("[data-only-one]")) {
+      if (other !== event.target) other.checked = false;
+    }
+  });
+}
+
+// Posts are dragged by their handle, with a mouse, a pen or a finger; Escape puts them
+// back. Whoever does not drag has the arrows.
+function dragPosts(list) {
+  let row = null;
+  let before = [];
+
+  function putAt(y) {
+    const others = [...list.children].filter((other) => other !== row);
+    const below = others.find((other) => {
+      const box = other.getBoundingClientRect();
+      return y < box.top + box.height / 2;
+    });
+    const place = below ?? null;
+    if (row.nextElementSibling !== place) list.insertBefore(row, place);
+    const edge = 60;
+    if (y < edge) window.scrollBy(0, -12);
+    else if (y > window.innerHeight - edge) window.scrollBy(0, 12);
+  }
+
+  function end(isKept) {
+    if (!row) return;
+    const moved = row;
+    row = null;
+    moved.classList.remove("is-dragged");
+    if (!isKept) list.append(...before);
+    const isElsewhere = [...list.children].some((other, index) => other !== before[index]);
+    if (isElsewhere) list.dispatchEvent(new CustomEvent("inkorg:ordered", { detail: moved }));
+  }
+
+  for (const grip of list.querySelectorAll("[data-grip]")) {
+    grip.hidden = false;
+    grip.addEventListener("pointerdown", (event) => {
+      if (event.button !== 0) return;
+      event.preventDefault();
+      row = grip.closest("[data-post]");
+      before = [...list.children];
+      row.classList.add("is-dragged");
+    });
+  }
+  document.addEventListener("pointermove", (event) => row && putAt(event.clientY));
+  document.addEventListener("pointerup", () => end(true));
+  document.addEventListener("pointercancel", () => end(false));
+  document.addEventListener("keydown", (event) => event.key === "Escape" && end(false));
 }
 
 // An issue on its way: the figures are the server's, fetched each second.
@@ -474,8 +545,11 @@ for (const form of document.querySelectorAll("form[data-compose]")) {
   followTyping(form);
   guardUnsaved(form);
   takeTheirs(form);
+  onlyOne(form);
 }
 document.querySelectorAll("[data-posts]").forEach(movePosts);
+document.querySelectorAll("[data-posts]").forEach(dragPosts);
+document.querySelectorAll("[data-shows]").forEach(drawInbox);
 document.querySelectorAll("[data-audience]").forEach(countReaders);
 document.querySelectorAll("[data-pictures]").forEach(putPicturesIn);
 document.querySelectorAll("[data-counts]").forEach(countCharacters);

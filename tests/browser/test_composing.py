@@ -1,5 +1,6 @@
 """Writing and sending in a real browser: keyboard, live preview, hostile text, axe."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -203,6 +204,58 @@ def test_posts_are_ordered_by_keyboard_alone(
     with database.reading() as session:
         issue = session.get_one(Issue, issue_id)
         assert [entry.post.title for entry in issue.posts] == titles
+
+
+def test_posts_are_dragged_featured_and_seen_in_a_list_of_mails(
+    live: Live, desk: Page, new_page: NewPage, storage: Any, issue_id: int
+) -> None:
+    desk.goto(path(live, f"issues/{issue_id}/"))
+    rows = desk.locator("[data-posts] > li")
+    first, second, third = (rows.nth(n).get_attribute("data-title") for n in range(3))
+
+    def drag(escapes: bool = False) -> None:
+        grip = rows.nth(2).locator("[data-grip]")
+        grip.scroll_into_view_if_needed()
+        start, top = grip.bounding_box(), rows.nth(0).bounding_box()
+        assert start
+        assert top
+        desk.mouse.move(start["x"] + 8, start["y"] + 8)
+        desk.mouse.down()
+        desk.mouse.move(start["x"] + 8, top["y"] + 4, steps=4)
+        expect(rows.nth(0)).to_have_class("is-dragged")
+        if escapes:
+            desk.keyboard.press("Escape")
+        desk.mouse.up()
+
+    desk.set_viewport_size({"width": 1280, "height": 1800})
+    drag(escapes=True)
+    assert rows.nth(2).get_attribute("data-title") == third
+    drag()
+    assert [rows.nth(n).get_attribute("data-title") for n in range(3)] == [
+        third,
+        first,
+        second,
+    ]
+    expect(desk.locator("[data-voice]")).to_contain_text("plats 1 av 3")
+    expect(rows.nth(0).locator("[data-move=up]")).to_be_disabled()
+    for row in (0, 2):
+        rows.nth(row).get_by_label(re.compile("Först och störst")).check()
+    expect(desk.locator("[data-only-one]:checked")).to_have_count(1)
+    expect(shown(desk).locator("h2.featured")).to_have_text(second or "")
+    subject = desk.locator(".inbox-light .inbox-subject")
+    expect(subject).to_contain_text("3 nya inlägg")
+    desk.get_by_label("Ämnesrad").fill("Ett ämne som är längre än telefoner visar det")
+    expect(subject).to_have_text("Ett ämne som är längre än telefoner visar det")
+    expect(desk.locator("#subject-count")).to_contain_text("45 tecken. Telefoner")
+    expect(desk.locator("[data-saved]")).to_contain_text("Sparat ")
+
+    phone = new_page(storage_state=storage, width=360)
+    phone.goto(path(live, f"issues/{issue_id}/"))
+    expect(phone.locator(".mail-pane")).to_be_hidden()
+    phone.locator(".sides label").nth(1).click()
+    expect(phone.get_by_label("Ämnesrad")).to_be_hidden()
+    expect(shown(phone).locator("h2.featured")).to_have_text(second or "")
+    axe(phone)
 
 
 def test_two_editors_in_one_draft_are_told_and_lose_nothing(

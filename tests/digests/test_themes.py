@@ -257,3 +257,34 @@ def test_a_theme_that_is_gone_is_named(
 ) -> None:
     with pytest.raises(ThemeError, match="theme borta is not installed"):
         write(settings, newsletter, issue_of(settings, newsletter, 1), Look("borta"))
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_the_featured_post_stands_first_and_larger_in_both_parts(
+    settings: Settings, newsletter: Newsletter, theme: str
+) -> None:
+    issue = issue_of(settings, newsletter, 4)
+    plain = write(settings, newsletter, issue, Look(theme=theme))
+    last = issue.posts[-1]
+    last.featured = True
+    letter = write(settings, newsletter, issue, Look(theme=theme))
+    title = last.post.title
+
+    def sizes(html: str) -> dict[str, int]:
+        found = re.findall(r"<h2[^>]*?bold (\d+)px[^>]*><a [^>]*>([^<]+)</a>", html)
+        return {words.strip(): int(pixels) for pixels, words in found}
+
+    larger = sizes(letter.html)
+    assert next(iter(larger)) == title
+    assert larger[title] > max(size for words, size in larger.items() if words != title)
+    assert sizes(plain.html)[title] < larger[title]
+    positions = [letter.text.rfind(entry.post.title) for entry in issue.posts]
+    assert min(positions) == positions[-1]
+    assert re.search(rf"^(?:\d\. )?{re.escape(title)}\n=+$", letter.text, re.MULTILINE)
+    assert "===" not in plain.text
+    assert letter.subject.endswith(title)
+    # Hidden, it is nowhere, and nothing else takes its size.
+    last.hidden = True
+    hidden = write(settings, newsletter, issue, Look(theme=theme))
+    assert title not in hidden.html
+    assert max(sizes(hidden.html).values()) < larger[title]

@@ -53,15 +53,21 @@ def save(
 
 words = st.sampled_from(["", "Hej", "Hej då", "Åter"])
 sides = st.builds(
-    lambda subject, opening, order, hidden, titles: Words(
+    lambda subject, opening, order, hidden, featured, titles: Words(
         subject=subject,
         opening=opening,
-        posts=tuple(PostWords(i, i in hidden, titles[i - 1]) for i in order),
+        posts=tuple(
+            PostWords(
+                i, hidden=i in hidden, featured=i == featured, title=titles[i - 1]
+            )
+            for i in order
+        ),
     ),
     words,
     words,
     st.permutations([1, 2, 3]),
     st.sets(st.sampled_from([1, 2, 3])),
+    st.sampled_from([0, 1, 2, 3]),
     st.tuples(words, words, words),
 )
 

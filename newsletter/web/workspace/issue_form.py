@@ -31,6 +31,7 @@ class Place:
 
     post: Post
     hidden: bool = False
+    featured: bool = False
     title: str = ""
     excerpt: str = ""
 
@@ -68,7 +69,13 @@ class IssueForm:
             preview_text=self.preview_text,
             opening=self.opening,
             posts=tuple(
-                PostWords(place.post.id, place.hidden, place.title, place.excerpt)
+                PostWords(
+                    place.post.id,
+                    place.hidden,
+                    place.featured,
+                    place.title,
+                    place.excerpt,
+                )
                 for place in self.places
             ),
         ).clean()
@@ -81,8 +88,8 @@ class IssueForm:
         known = [said for said in words.posts if said.post_id in there]
         for said in known:
             place = there[said.post_id]
-            place.hidden, place.title = said.hidden, said.title
-            place.excerpt = said.excerpt
+            place.hidden, place.featured = said.hidden, said.featured
+            place.title, place.excerpt = said.title, said.excerpt
         order = {said.post_id: number for number, said in enumerate(known)}
         self.places.sort(key=lambda place: order.get(place.post.id, len(order)))
 
@@ -111,11 +118,13 @@ def stored(issue: Issue) -> IssueForm:
 def typed(form: MultiDict[str, str], issue: Issue) -> IssueForm:
     """Read what an editor sent; posts added meanwhile stay, at the end."""
     entries = {entry.post_id: entry for entry in issue.posts}
+    featured = _featured(_ids(form.getlist("featured")), issue)
     listed = [i for i in _ids(form.getlist("post")) if i in entries]
     places = [
         Place(
             post=entries[post_id].post,
             hidden=f"show-{post_id}" not in form,
+            featured=post_id == featured,
             title=form.get(f"title-{post_id}", "").strip(),
             excerpt=form.get(f"excerpt-{post_id}", "").strip(),
         )
@@ -145,6 +154,7 @@ def apply(session: Session, issue: Issue, form: IssueForm) -> None:
         opening=form.opening,
         order=[place.post.id for place in form.places],
         hidden=[place.post.id for place in form.places if place.hidden],
+        featured=next((p.post.id for p in form.places if p.featured), 0),
         titles={place.post.id: place.title for place in form.places},
         excerpts={place.post.id: place.excerpt for place in form.places},
     )
@@ -178,6 +188,7 @@ def sketch(
                 post=place.post,
                 place=number,
                 hidden=place.hidden,
+                featured=place.featured,
                 title=place.title,
                 excerpt=place.excerpt,
             )
@@ -229,7 +240,7 @@ def fingerprint(issue: Issue) -> str:
         issue.language,
         issue.scheduled_at.isoformat() if issue.scheduled_at else "",
         [
-            (entry.post_id, entry.hidden, entry.title, entry.excerpt)
+            (entry.post_id, entry.hidden, entry.featured, entry.title, entry.excerpt)
             for entry in sorted(issue.posts, key=lambda entry: entry.place)
         ],
     ]
@@ -246,7 +257,13 @@ def field_of(error: InkorgError, form: IssueForm) -> str:
 
 
 def _place(entry: IssuePost) -> Place:
-    return Place(entry.post, entry.hidden, entry.title, entry.excerpt)
+    return Place(entry.post, entry.hidden, entry.featured, entry.title, entry.excerpt)
+
+
+def _featured(ticked: list[int], issue: Issue) -> int:
+    """Return the one post to feature: of several ticks, the one that is new."""
+    before = {entry.post_id for entry in issue.posts if entry.featured}
+    return next((i for i in ticked if i not in before), ticked[0] if ticked else 0)
 
 
 def _ids(texts: list[str]) -> list[int]:

@@ -269,6 +269,11 @@ def _compose_page(
             db.session(), newsletter, [*others, *(entry.post for entry in issue.posts)]
         ),
         subject=letter.subject,
+        inbox=preview.row(
+            issue,
+            made_subject=wording.subject(titles, words),
+            made_preview_text=wording.preview(titles, excerpt),
+        ),
         preflight=preflight.panel(preflight.look(db.session(), issue, letter=letter)),
         made_subject=wording.subject(titles, words),
         made_preview_text=wording.preview(titles, excerpt),

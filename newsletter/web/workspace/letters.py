@@ -7,7 +7,7 @@ from flask import Blueprint, Response, jsonify, redirect, request, url_for
 from sqlalchemy.orm import Session
 from werkzeug.wrappers import Response as AnyResponse
 
-from newsletter import i18n, links, pictures, rhythms
+from newsletter import i18n, links, markup, pictures, rhythms
 from newsletter.db import db, utcnow
 from newsletter.digests import (
     compose,
@@ -17,6 +17,7 @@ from newsletter.digests import (
     publish,
     segments,
     versions,
+    wording,
 )
 from newsletter.digests.forecast import Audience
 from newsletter.errors import N_, InkorgError, InvalidInput
@@ -241,6 +242,13 @@ def _page(
         unsaved=unsaved,
         counted=_counted(newsletter, form.audience, issue),
         title=issue_form.subject_of(issue, newsletter),
+        inbox=preview.row(
+            issue,
+            made_subject=issue_form.subject_of(Issue(kind=issue.kind), newsletter),
+            made_preview_text=markup.excerpt(
+                markup.from_markdown(issue.opening), wording.PREVIEW_CHARACTERS
+            ),
+        ),
         size_kb=_size(newsletter, issue),
         preflight=preflight.panel(preflight.look(db.session(), issue)),
         letter_languages=[(code, words.name_of(code)) for code in offered],

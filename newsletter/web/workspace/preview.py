@@ -7,15 +7,17 @@ editor had scrolled to, and lets nothing in the frame run.
 """
 
 import re
+from dataclasses import dataclass
 from datetime import datetime
 
 from flask import Response
 from markupsafe import Markup
 
 from newsletter import i18n
+from newsletter.db import utcnow
 from newsletter.mail import mime
 from newsletter.mail.mime import Frozen
-from newsletter.models import Newsletter
+from newsletter.models import Issue, Newsletter
 from newsletter.web import rendering
 
 POLICY = (
@@ -27,6 +29,30 @@ POLICY = (
 SCHEMES = ("light", "dark")
 _ASKS_FOR_DARK = re.compile(r"\(\s*prefers-color-scheme\s*:\s*dark\s*\)", re.IGNORECASE)
 _HEAD = re.compile(r"<head[^>]*>", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """An issue in a list of mails; what is `made` stands where nothing was written."""
+
+    subject: str
+    preview_text: str
+    made_subject: str
+    made_preview_text: str
+    date: str
+
+
+def row(issue: Issue, *, made_subject: str, made_preview_text: str) -> Row:
+    """Return an issue as it looks in a list of mails."""
+    at = issue.scheduled_at or utcnow()
+    words = i18n.language(issue.newsletter.language)
+    return Row(
+        subject=issue.subject or made_subject,
+        preview_text=issue.preview_text or made_preview_text,
+        made_subject=made_subject,
+        made_preview_text=made_preview_text,
+        date=words.short_day(at, issue.newsletter.timezone),
+    )
 
 
 def mail(html: str, *, scheme: str) -> Response:

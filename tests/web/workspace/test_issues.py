@@ -151,6 +151,48 @@ def test_words_order_and_hiding_are_saved(
         assert issue.posts[0].title == "En annan rubrik"
 
 
+def test_what_is_changed_for_one_issue_goes_out_and_stays_in_that_issue(
+    app: Flask,
+    editor: FlaskClient,
+    settings: Settings,
+    database: Database,
+    issue_id: int,
+) -> None:
+    form = form_of(database, issue_id)
+    first, second, third = form["post"]
+    form |= {"featured": [second], f"title-{third}": "Omskriven rubrik"}
+    form[f"excerpt-{third}"] = "Omskriven ingress."
+    assert post(editor, f"{ISSUES}{issue_id}/", form).status_code == 302
+    # Of two ticks the new one counts; without any, none does.
+    form = {**form, "fingerprint": form_of(database, issue_id)["fingerprint"]}
+    form |= {"featured": [second, third]}
+    del form[f"show-{first}"]
+    assert post(editor, f"{ISSUES}{issue_id}/", form).status_code == 302
+    with database.transaction() as session:
+        issue = session.get_one(Issue, issue_id)
+        assert [str(e.post_id) for e in issue.posts if e.featured] == [third]
+        publish.send(session, settings, issue, now=utcnow())
+        message = session.scalars(select(Message)).one()
+        posts = {str(e.post_id): e.post.title for e in issue.posts}
+        view = f"/labbet/view/{message.view_token}/"
+    public = app.test_client()
+    pages = [public.get("/labbet/issues/1/").text, message.html, message.text]
+    seen = public.get(view)
+    pages += [seen.text] if seen.status_code == 200 else []
+    for page in pages:
+        assert page.rindex("Omskriven rubrik") < page.rindex(posts[second])
+        assert "Omskriven ingress." in page
+        assert posts[first] not in page
+        assert posts[third] not in page
+    assert "Omskriven rubrik\n===" in message.text
+    with database.transaction() as session:
+        again = drafts.draft(
+            session, issue.newsletter, post_ids=[int(third)], now=utcnow()
+        )
+        assert not again.posts[0].featured
+        assert again.posts[0].title == ""
+
+
 def test_the_arrows_work_without_javascript_and_lose_nothing(
     editor: FlaskClient, database: Database, issue_id: int
 ) -> None:

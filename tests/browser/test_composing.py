@@ -32,7 +32,7 @@ LONG = "Donaudampfschiffahrtsgesellschaftskapitän" * 3
 def issue_id(database: Database) -> int:
     """A newsletter with posts, one of them with a very long title, and a draft."""
     with database.transaction() as session:
-        labbet = make_newsletter(session)
+        labbet = make_newsletter(session, undo_seconds=0)
         for title in TITLES:
             make_post(session, labbet, title=title)
         make_post(session, labbet, title=LONG, state=PostState.HELD, position=None)

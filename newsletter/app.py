@@ -39,6 +39,7 @@ from newsletter.web.workspace import (
     issues,
     letters,
     newsletter_settings,
+    outcome,
     overview,
     people,
     posts,
@@ -62,6 +63,7 @@ BLUEPRINTS = (
     *(posts.bp, fetching.bp, authors.bp, issues.bp, issue_preview.bp, sending.bp),
     *(letters.bp, topics.bp),
     *(approval.bp, calendar.bp, issue_versions.bp),
+    outcome.bp,
 )
 
 

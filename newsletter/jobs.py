@@ -22,7 +22,7 @@ from newsletter import editors
 from newsletter.audit import reading
 from newsletter.config import Settings
 from newsletter.db import Database
-from newsletter.digests import drafts, forecast, planning, publish, telling
+from newsletter.digests import drafts, forecast, planning, publish, retrying, telling
 from newsletter.digests.planning import GRACE as GRACE
 from newsletter.errors import N_, InkorgError
 from newsletter.mail import destinations, keyring
@@ -207,6 +207,19 @@ def finish_issues(database: Database, now: datetime) -> list[int]:
         return [issue.id for issue in closed]
 
 
+def _retry_failed(database: Database, _settings: Settings, now: datetime) -> int:
+    """Queue what is left of the retries, in short transactions; return how many."""
+    with database.reading() as session:
+        unfinished = retrying.unfinished(session)
+    for retry_id in unfinished:
+        for _ in range(MAX_BATCHES):
+            with database.transaction() as session:
+                more = retrying.go_on(session, retry_id, now=now)
+            if not more:
+                break
+    return len(unfinished)
+
+
 def _finish_issues(database: Database, _settings: Settings, now: datetime) -> list[int]:
     return finish_issues(database, now)
 
@@ -353,6 +366,7 @@ def _in_batches(database: Database, work: Callable[..., int], now: datetime) -> 
 TASKS = (
     Task("finish-issues", timedelta(seconds=2), _finish_issues),
     Task("start-scheduled", timedelta(seconds=2), start_scheduled),
+    Task("retry-failed", timedelta(seconds=2), _retry_failed),
     Task("resume-pauses", timedelta(minutes=1), _resume_pauses),
     Task("publish-waiting", timedelta(seconds=15), _publish_waiting),
     Task("plan-digests", timedelta(seconds=10), plan_digests),

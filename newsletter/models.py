@@ -927,6 +927,25 @@ class Postponed(Base):
     )
 
 
+class Retry(Base):
+    """Bounced and failed deliveries of an issue that somebody had tried again."""
+
+    __tablename__ = "retry"
+
+    id: Mapped[Key]
+    issue_id: Mapped[int] = mapped_column(
+        ForeignKey("issue.id", ondelete="CASCADE"), index=True
+    )
+    reasons: Mapped[list[str]] = mapped_column(
+        JSON
+    )  # as deliveries have them; "": none
+    who: Mapped[Name]  # an editor's name or address; "" from the command line
+    readers: Mapped[int] = mapped_column(default=0)  # queued so far
+    after: Mapped[str] = mapped_column(String(120), default="")  # where it goes on
+    finished_at: Mapped[datetime | None]
+    created_at: Mapped[Created]
+
+
 class Picture(Base):
     """A picture that letters show, under an address made of its content."""
 
@@ -1018,6 +1037,9 @@ class Delivery(Base):
             "ix_delivery_unusual",
             "message_id",
             "state",
+            "reason",
+            "id",
+            "address",
             sqlite_where=text(UNUSUAL),
             postgresql_where=text(UNUSUAL),
         ),
@@ -1068,7 +1090,7 @@ class Delivery(Base):
     state: Mapped[DeliveryState] = mapped_column(
         states(DeliveryState), default=DeliveryState.QUEUED
     )
-    attempts: Mapped[int] = mapped_column(default=0)
+    attempts: Mapped[int] = mapped_column(default=0)  # since it was (last) queued anew
     resent: Mapped[bool] = mapped_column(default=False)  # unknown after a crash
     worker: Mapped[str | None] = mapped_column(String(64))
     lease_until: Mapped[datetime | None]

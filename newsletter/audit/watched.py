@@ -156,6 +156,7 @@ NOT_WATCHED = {
     "rate": "limits",
     "schedule": "how far the clock has come",
     "postponed": "follows from sending",
+    "retry": "says itself who asked for it, on the page of the issue",
     "message": "follows from sending",
     "message_post": "follows from sending",
     "delivery": "the ledger",

@@ -21,7 +21,14 @@ from newsletter.cli.common import (
     with_installation,
 )
 from newsletter.db import utcnow
-from newsletter.digests import compose, drafts, letters, publish, telling
+from newsletter.digests import (
+    compose,
+    drafts,
+    letters,
+    publish,
+    retrying,
+    telling,
+)
 from newsletter.digests.preflight import report as preflight
 from newsletter.digests.preflight.findings import Finding, Level
 from newsletter.digests.status import status as figures_of
@@ -36,6 +43,7 @@ MARKS = {
     Level.UNKNOWN: "?",
     Level.PASSED: "✓",
 }
+NO_REASON = "none"
 issue_id = click.argument("issue_id", metavar="ID", type=int)
 
 
@@ -400,10 +408,76 @@ def _finding(finding: Finding) -> dict[str, Any]:
     }
 
 
+@issue.command(epilog=example("issue retry 12 --reason mailbox_soft --yes"))
+@issue_id
+@click.option(
+    "--reason",
+    "reasons",
+    metavar="REASON",
+    multiple=True,
+    help="As the command lists them; left out, all of them.",
+)
+@click.option("--yes", is_flag=True, help="Do not only list them, try them again.")
+@json_option
+@with_installation
+def retry(
+    place: Installation, issue_id: int, reasons: list[str], yes: bool, as_json: bool
+) -> None:
+    """Try again those whom an issue did not reach, for some reasons or all.
+
+    Without --yes it says for which reasons and how many that would be. The mails keep
+    their Message-ID. Who has left, is suppressed, or has had the posts since is left
+    out.
+    """
+    now = utcnow()
+    with place.database.transaction() as session:
+        found = drafts.find(session, issue_id)
+        choices = [
+            one
+            for one in retrying.choices(session, found)
+            if not reasons or (one.reason or NO_REASON) in reasons
+        ]
+        done = None
+        if yes:
+            wanted = [one.reason for one in choices]
+            done = retrying.begin(session, found, wanted, now=now)
+        possible = sum(one.possible for one in choices)
+        if as_json:
+            show_json(
+                {
+                    "reasons": [_choice(one) for one in choices],
+                    "possible": possible,
+                    "queued": done.readers if done else 0,
+                }
+            )
+            return
+        for one in choices:
+            reason = one.reason or NO_REASON
+            click.echo(
+                f"{reason}\t{one.possible} of {one.readers}\t{one.reply}".rstrip()
+            )
+        if done is None:
+            click.echo(f"{counted(possible, 'reader')} can be tried again; --yes does.")
+            return
+        click.echo(f"{counted(possible, 'reader')} tried again.")
+        _mention_workers(session)
+
+
+def _choice(one: retrying.Choice) -> dict[str, Any]:
+    return {
+        "reason": one.reason or NO_REASON,
+        "readers": one.readers,
+        "possible": one.possible,
+        "reply": one.reply,
+    }
+
+
 def _tell_of_rhythm(figures: dict[str, Any]) -> None:
     if figures["rhythm"]:
         click.echo(f"To those who read {figures['rhythm']}.")
-    if figures["held_because"]:
+    if figures["held_because"] and figures["state"] == "paused":
+        click.echo(figures["held_because"])
+    elif figures["held_because"]:
         click.echo(f"It waits for you: {figures['held_because']}")
 
 

@@ -574,16 +574,25 @@ def due(session: Session, *, now: datetime) -> list[Issue]:
     return list(session.scalars(query.order_by(Issue.scheduled_at, Issue.id)))
 
 
-def pause(session: Session, issue: Issue) -> None:
-    """Stop handing over mail until it is resumed. Raises Conflict."""
-    _move(session, issue, (IssueState.SENDING,), IssueState.PAUSED, N_NOT_SENDING)
+def pause(session: Session, issue: Issue, *, who: str = "") -> None:
+    """Stop handing over mail until it is resumed. Raises Conflict.
+
+    `who` is told to others.
+    """
+    reason = {
+        "held_reason": N_("Paused by %(who)s.") if who else "",
+        "held_values": {"who": who[:200]} if who else {},
+    }
+    sending = (IssueState.SENDING,)
+    _move(session, issue, sending, IssueState.PAUSED, N_NOT_SENDING, **reason)
     ledger.pause(session, issue.id)
 
 
 def resume(session: Session, issue: Issue) -> None:
     """Go on with a paused issue. Raises Conflict."""
     paused = (IssueState.PAUSED,)
-    _move(session, issue, paused, IssueState.SENDING, N_NOT_PAUSED, held_reason="")
+    said = {"held_reason": "", "held_values": {}}
+    _move(session, issue, paused, IssueState.SENDING, N_NOT_PAUSED, **said)
     ledger.resume(session, issue.id)
 
 
@@ -595,6 +604,17 @@ def cancel(session: Session, issue: Issue, *, now: datetime) -> None:
     running = (IssueState.SENDING, IssueState.PAUSED)
     _move(session, issue, running, IssueState.CANCELLED, N_NOT_SENDING)
     ledger.cancel(session, issue.id, now=now)
+
+
+def reopen(session: Session, issue: Issue) -> None:
+    """Let a sent issue be under way again: some of its deliveries are queued anew."""
+    _changed(
+        session,
+        issue,
+        (IssueState.SENT,),
+        state=IssueState.SENDING,
+        finished_at=None,
+    )
 
 
 def finish_settled(

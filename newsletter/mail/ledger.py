@@ -10,6 +10,8 @@
                  │             ▲                   │ └─ lease over: queued, resent
                  └─────────────┘                   └──▶ deferred (until next_attempt_at)
 
+    bounced, failed ── retry, by a person's wish ──▶ queued
+
 There are two ways to be in hand, so that an issue costs one change of a row a reader:
 
 - An issue's readers are claimed by ranges. A mark says up to which delivery, and each
@@ -17,7 +19,8 @@ There are two ways to be in hand, so that an issue costs one change of a row a r
   The rows stay `queued` until their outcome is written. The mark never goes back.
 - Single mails, and what is queued again, are claimed row by row and become `claimed`.
   Of an issue, `next_attempt_at` tells what is queued again: put off and due, released,
-  or left by a worker that died. It is set there, and in no row that a lease is about.
+  left by a worker that died, or tried again (`retry`). It is set there, and in no row
+  that a lease is about.
 
 So a row at or below the mark that is `queued` without `next_attempt_at` is in the hands
 of the one worker whose lease holds it. A lease is deleted when it holds no such row.
@@ -27,7 +30,8 @@ What a crash after each commit means:
 - after `claim`: nobody knows whether the relay has the message. When the lease is over
   it is queued again, marked `resent`, with the Message-ID it had; or it is failed, as
   "unknown", where the newsletter would rather hold back than repeat.
-- after `settle`, `release`, `skip_subscription`, `cancel`: nothing, they say it all.
+- after `settle`, `release`, `skip_subscription`, `cancel`, `retry`: nothing, they say
+  it all.
 - before `settle`, with the relay's yes in hand: as after `claim`. Outcomes are written
   without delay, so that this is what was on the wire and one write.
 
@@ -496,6 +500,48 @@ def _sweep_range(
     values = {"of_message": message_id, "last": last_id}
     session.connection().execute(_MOVE_MARK, values)
     return swept
+
+
+def retry(
+    session: Session, issue_id: int, delivery_ids: Collection[int], *, now: datetime
+) -> int:
+    """Queue bounced or failed deliveries of an issue again; return how many.
+
+    With the Message-ID they had; their attempts count anew. What was failed as unknown
+    is marked `resent`. That a reader still wants it is the caller's to see to.
+    """
+    unknown = and_(Delivery.reason.is_not(None), Delivery.reason == "unknown")
+    queued = _changed(
+        session,
+        update(Delivery)
+        .where(
+            Delivery.id.in_(delivery_ids),
+            Delivery.message_id.in_(_messages(issue_id)),
+            Delivery.state.in_((DeliveryState.BOUNCED, DeliveryState.FAILED)),
+        )
+        .values(
+            state=DeliveryState.QUEUED,
+            attempts=0,
+            resent=case((unknown, True), else_=Delivery.resent),
+            reason=None,
+            reply=None,
+            settled_at=None,
+            next_attempt_at=now,
+        ),
+    )
+    if queued:
+        again = _one_delivery(Delivery.id, _again()).is_not(None)
+        session.execute(
+            update(Message)
+            .where(
+                Message.issue_id == issue_id,
+                Message.state == MessageState.DONE,
+                again,
+            )
+            .values(state=MessageState.OPEN)
+            .execution_options(synchronize_session="fetch")
+        )
+    return queued
 
 
 def counts(session: Session, *, issue_id: int) -> Counts:

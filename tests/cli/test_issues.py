@@ -298,6 +298,24 @@ def test_bounces_are_counted(
     assert "2 of 3 sent, 1 bounced" in result.stdout
 
 
+def test_the_failed_are_listed_and_tried_again(
+    run: Run, newsletter: Newsletter, smtp: SmtpServer
+) -> None:
+    smtp.refuse("a@exempel.example", "554 5.6.0 not like this")
+    issue_id = drafted(run)
+    assert run("issue", "send", issue_id, "--wait").exit_code == 0
+    listed = run("issue", "retry", issue_id).stdout
+    assert "content\t1 of 1\t554" in listed
+    assert "1 reader can be tried again" in listed
+    assert figures(run, issue_id)["state"] == "sent"
+    done = run("issue", "retry", issue_id, "--reason", "content", "--yes", "--json")
+    assert json.loads(done.stdout)["queued"] == 1
+    assert figures(run, issue_id)["queued"] == 1
+    assert "at least one reason" in refused(
+        run("issue", "retry", issue_id, "--reason", "none", "--yes")
+    )
+
+
 def test_list_shows_issues(run: Run, newsletter: Newsletter) -> None:
     issue = drafted(run, "--subject", "Höstens första")
     assert run("issue", "list").stdout == (

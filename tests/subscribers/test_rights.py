@@ -53,6 +53,7 @@ NOT_ABOUT_READERS = {
     "draft_version",
     # Uploaded lists and their reports, gone within a week; see docs/decisions.md.
     *("import_run", "import_chunk", "import_key"),
+    "retry",
 }
 HANDED_OVER = {
     *("subscriber", "subscription", "subscription_topic", "consent", "delivery"),

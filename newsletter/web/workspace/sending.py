@@ -9,21 +9,24 @@ from newsletter.digests import (
     archive,
     compose,
     drafts,
-    explain,
     forecast,
     letters,
     publish,
+    retrying,
+    telling,
 )
 from newsletter.digests.drafts import EDITABLE
 from newsletter.digests.preflight import audience
 from newsletter.errors import N_, Conflict, InkorgError, InvalidInput
-from newsletter.mail import outcomes, relays
+from newsletter.i18n import Language
+from newsletter.mail import destinations, ledger, outcomes, relays
+from newsletter.mail.relays import Progress
 from newsletter.models import Issue, IssueKind, IssueState, Newsletter, Role
-from newsletter.subscribers import directory, reckonings
+from newsletter.subscribers import reckonings
 from newsletter.web import rendering
 from newsletter.web.security import current_settings, status_of
 from newsletter.web.workspace import issue_form, preflight
-from newsletter.web.workspace.access import needs, render, say, writing
+from newsletter.web.workspace.access import needs, render, say, this_editor, writing
 
 bp = Blueprint("sending", __name__)
 
@@ -47,6 +50,7 @@ UNDER_WAY = (IssueState.SENDING, IssueState.PAUSED)
 DRIFT_READERS = 5
 DRIFT_SHARE = 0.01
 NEAR_LIMIT = 0.9
+MOST_SLOWED = 3
 LATE_SECONDS = 10  # after its time, until it is told that nothing sends
 SENDER_FIELDS = ("postal_address", "from_email")  # put right in the settings
 
@@ -157,7 +161,8 @@ def pause(newsletter: Newsletter, issue_id: int) -> AnyResponse:
     with writing(newsletter) as (session, here):
         issue = issue_form.issue_of(session, here, issue_id)
         if issue.state is not IssueState.PAUSED:
-            publish.pause(session, issue)
+            editor = this_editor()
+            publish.pause(session, issue, who=editor.name or editor.email)
     return redirect(_page_of(newsletter, issue_id))
 
 
@@ -210,46 +215,6 @@ def progress(newsletter: Newsletter, issue_id: int) -> Response:
     return response
 
 
-@bp.get("/editor/<slug>/issues/<int:issue_id>/readers")
-@needs(Role.EDITOR)  # it names addresses
-def readers(newsletter: Newsletter, issue_id: int) -> str:
-    """List those whom the issue has not reached, or those it may have reached twice."""
-    session = db.session()
-    issue = issue_form.issue_of(session, newsletter, issue_id)
-    after = request.args.get("after", 0, type=int)
-    which = request.args.get("which", "")
-    asked = request.args.get("who", "").strip()[:320]
-    if which == "resent":
-        page = outcomes.resent(session, issue_id=issue.id, after=after)
-    else:
-        known = [state for state in outcomes.LISTED if state == which]
-        page = outcomes.unreached(
-            session, issue_id=issue.id, states=known or outcomes.UNREACHED, after=after
-        )
-    return render(
-        "editor/issue_readers.html",
-        newsletter,
-        issue=issue,
-        page=page,
-        which=which,
-        why=outcomes.why,
-        asked=asked,
-        explanation=_explained(newsletter, issue, asked),
-    )
-
-
-def _explained(newsletter: Newsletter, issue: Issue, email: str) -> str:
-    """Say why the reader with an address did or did not get an issue."""
-    if not email:
-        return ""
-    session, words = db.session(), rendering.words()
-    found = directory.by_email(session, newsletter, email)
-    if found is None:
-        return words.gettext("Nobody with that address subscribes to this newsletter.")
-    why = explain.of_issue(session, found, issue, words=words, now=utcnow())
-    return why.sentence
-
-
 def leaving_page(newsletter: Newsletter, issue: Issue) -> str:
     """Return the page of an issue that leaves in a moment, with its one button."""
     return render(
@@ -277,7 +242,18 @@ def _leaving(issue: Issue) -> dict[str, object]:
 
 def follow_page(newsletter: Newsletter, issue: Issue) -> str:
     """Return the page of an issue that has left: on its way, or what became of it."""
-    return render("editor/issue_follow.html", newsletter, **_figures(newsletter, issue))
+    session = db.session()
+    reasons = outcomes.reasons(session, issue_id=issue.id, states=outcomes.LISTED)
+    return render(
+        "editor/issue_follow.html",
+        newsletter,
+        reasons=reasons,
+        domains=outcomes.domains(session, issue_id=issue.id) if reasons else None,
+        why=outcomes.why,
+        STATES=outcomes.STATE_WORDS,
+        retries=retrying.of_issue(session, issue),
+        **_figures(newsletter, issue),
+    )
 
 
 def _figures(newsletter: Newsletter, issue: Issue) -> dict[str, object]:
@@ -293,15 +269,48 @@ def _figures(newsletter: Newsletter, issue: Issue) -> dict[str, object]:
         "issue": issue,
         "subject": issue_form.subject_of(issue, newsletter),
         "progress": now,
-        "waiting": words.error(now.waiting) if now.waiting else "",
+        "waiting": _waiting(issue, now, words),
+        "waits": _waits(newsletter, issue, now, words),
         "at_limit": bool(limit) and now.rate_per_second >= NEAR_LIMIT * limit,
         "counts": now.counts,
         "under_way": under_way,
-        "reasons": [] if under_way else outcomes.reasons(session, issue_id=issue.id),
-        "why": outcomes.why,
         "STATE_WORDS": STATE_WORDS,
         "STATE_COLOURS": STATE_COLOURS,
     }
+
+
+def _waiting(issue: Issue, now: Progress, words: Language) -> str:
+    """Say why nothing at all is being handed over; "" if something is."""
+    if issue.state is IssueState.PAUSED:
+        return telling.held_because(issue, words) or words.gettext(
+            "Paused until you resume it"
+        )
+    return words.error(now.waiting) if now.waiting else ""
+
+
+def _waits(
+    newsletter: Newsletter, issue: Issue, now: Progress, words: Language
+) -> list[str]:
+    """Say in sentences why some readers wait."""
+    if issue.state is not IssueState.SENDING or not now.counts.left:
+        return []
+    session, zone = db.session(), newsletter.timezone
+    slowed = destinations.describe(session, now=utcnow())
+    said = [one.words(words, zone) for one in slowed[:MOST_SLOWED]]
+    if more := len(slowed) - len(said):
+        said.append(
+            words.ngettext("So did %(num)s more.", "So did %(num)s more.", more)
+        )
+    at = now.counts.deferred and ledger.next_attempt(session, issue_id=issue.id)
+    if at:
+        sentence = words.ngettext(
+            "%(num)s was put off by their server and is tried again from %(time)s.",
+            "%(num)s were put off by their servers and are tried again from %(time)s.",
+            now.counts.deferred,
+            time=words.clock(at, zone),
+        )
+        said.append(sentence)
+    return said
 
 
 def _ask_page(
@@ -407,9 +416,10 @@ def _refuse_other(issue: Issue, readers: int | None) -> None:
         refuse_other_number(readers)
 
 
-def refuse_other_number(readers: int) -> None:
+def refuse_other_number(readers: int, seen: int | None = None) -> None:
     """Raise Changed if many more or fewer get it than the editor was told."""
-    seen = request.form.get("readers", -1, type=int)
+    if seen is None:
+        seen = request.form.get("readers", -1, type=int)
     if abs(readers - seen) > max(DRIFT_READERS, seen * DRIFT_SHARE):
         raise Changed(
             N_("Meanwhile the number of readers became %(now)s. Is that right?"),

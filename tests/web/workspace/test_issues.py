@@ -463,6 +463,7 @@ def test_looking_changes_nothing(
 WRITES = (
     *("new", "{id}/", "{id}/send", "{id}/schedule", "{id}/unschedule", "{id}/pause"),
     *("{id}/resume", "{id}/cancel", "{id}/discard", "{id}/undo"),
+    "{id}/retry",
 )
 
 

@@ -1,4 +1,4 @@
-"""Sending by hand: a moment to undo it, and a time of one's own."""
+"""Sending by hand: undone, at a time of one's own, followed, tried again."""
 
 import re
 from collections.abc import Iterator
@@ -18,7 +18,16 @@ from newsletter.config import Settings
 from newsletter.db import Database, utcnow
 from newsletter.digests import drafts, letters, publish
 from newsletter.errors import InkorgError
-from newsletter.models import Issue, IssueState, Message, Newsletter, Role
+from newsletter.mail import destinations
+from newsletter.models import (
+    Delivery,
+    DeliveryState,
+    Issue,
+    IssueState,
+    Message,
+    Newsletter,
+    Role,
+)
 from newsletter.web.security import SETTINGS
 from tests.web.at_work import as_editor
 from tests.web.workspace.compose_world import (
@@ -29,7 +38,7 @@ from tests.web.workspace.compose_world import (
     post,
     state_of,
 )
-from tests.web.workspace.test_issues import ISSUES, deliveries, question
+from tests.web.workspace.test_issues import ISSUES, deliveries, question, settle
 
 PAST_UNDO = timedelta(seconds=31)
 
@@ -184,3 +193,76 @@ def test_an_issue_can_be_kept_out_of_the_archive(
         mail = session.scalars(select(Message.text).where(Message.issue_id == issue_id))
         (link,) = set(re.findall(r"http://localhost(/labbet/view/\S+)", mail.one()))
     assert "Nu gäller det att använda tiden rätt" in reader.get(link).text
+
+
+def test_the_outcome_is_told_by_reason_and_domain_and_the_failed_tried_again(
+    app: Flask,
+    editor: FlaskClient,
+    database: Database,
+    settings: Settings,
+    issue_id: int,
+) -> None:
+    with database.transaction() as session:
+        issue = drafts.find(session, issue_id)
+        publish.send(session, settings, issue, now=utcnow())
+    settle(
+        database,
+        issue_id,
+        [("sent", "250 ok"), ("bounced", "550 5.1.1 <i>No</i>"), ("failed", "554 No")],
+    )
+    path = f"{ISSUES}{issue_id}/"
+    page = editor.get(path).text
+    assert "550 5.1.1 &lt;i&gt;No&lt;/i&gt;" in page
+    assert re.search(
+        r'<th scope="row">exempel.example</th>\s*<td>0</td>\s*<td><a', page
+    )
+    link = re.search(r'href="([^"]*which=bounced[^"]*reason=unknown_mailbox)"', page)
+    assert link
+    listed = editor.get(link[1].replace("&amp;", "&")).text
+    assert listed.count("@exempel.example</b>") == 1
+    refused = editor.get(f"{path}readers?which=refused&domain=exempel.example").text
+    assert refused.count("@exempel.example</b>") == 2
+    assert "Här finns ingen" in editor.get(f"{path}readers?domain=x.example").text
+    # A viewer sees the figures, and no address.
+    seen = as_editor(app, Role.VIEWER).get(path).text
+    assert "Per domän" in seen
+    assert "/readers" not in seen
+    ask = editor.get(f"{path}retry").text
+    assert "högst 2 läsare" in ask
+    wrong = {"reason": ["unknown_mailbox"], "readers-unknown_mailbox": "40"}
+    assert post(editor, f"{path}retry", wrong).status_code == 409
+    assert post(editor, f"{path}retry", {}).status_code == 400
+    chosen = {"reason": ["unknown_mailbox"], "readers-unknown_mailbox": "1"}
+    assert post(editor, f"{path}retry", chosen).status_code == 302
+    page = editor.get(path).text
+    assert state_of(database, issue_id) is IssueState.SENDING
+    assert "Nya försök" in page
+    assert "editor@redaktion.example" in page
+    post(editor, f"{path}pause", {})
+    part = editor.get(f"{path}progress").text
+    assert "Pausat av editor@redaktion.example." in part
+    assert editor.get(f"{path}retry").status_code == 302
+
+
+def test_why_readers_wait_is_told_in_sentences(
+    app: Flask,
+    editor: FlaskClient,
+    database: Database,
+    settings: Settings,
+    issue_id: int,
+) -> None:
+    with database.transaction() as session:
+        issue = drafts.find(session, issue_id)
+        publish.send(session, settings, issue, now=utcnow())
+    part = f"{ISSUES}{issue_id}/progress"
+    assert "Starta en arbetsprocess" in editor.get(part).text
+    settle(database, issue_id, [("deferred", "451 4.7.1 later")])
+    with database.transaction() as session:
+        deferred = update(Delivery).where(Delivery.state == DeliveryState.DEFERRED)
+        session.execute(deferred.values(next_attempt_at=utcnow()))
+        groups = {f"{name}.example": "421 Slow down" for name in "abcd"}
+        destinations.slow(session, "relay", groups, now=utcnow())
+    said = editor.get(part).text
+    assert said.count("bad oss ta det lugnare") == 3
+    assert "Det gjorde också 1 till." in said
+    assert "1 har skjutits upp av sin server" in said

@@ -1233,6 +1233,7 @@ class Editor(Base, UserMixin):
     mf_recovery_codes: Mapped[list[str] | None] = mapped_column(
         MutableList.as_mutable(AsaList()), nullable=True
     )
+    test_addresses: Mapped[list[str]] = mapped_column(JSON, default=list)  # last used
     created_at: Mapped[Created]
 
     # Flask-Security asks for `roles`; ours are per newsletter.

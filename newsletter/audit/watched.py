@@ -126,7 +126,9 @@ WATCHED: dict[type[Base], Watched] = {
     Editor: Watched(
         "editor",
         label="email",
-        quiet=_names("fs_uniquifier fs_webauthn_user_handle invite_nonce"),
+        quiet=_names(
+            "fs_uniquifier fs_webauthn_user_handle invite_nonce test_addresses"
+        ),
         private=_names("tf_phone_number"),
     ),
     Membership: Watched("membership", about="editor_id"),

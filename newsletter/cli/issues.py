@@ -43,6 +43,7 @@ MARKS = {
     Level.UNKNOWN: "?",
     Level.PASSED: "✓",
 }
+MOST_TESTS = 10
 NO_REASON = "none"
 issue_id = click.argument("issue_id", metavar="ID", type=int)
 
@@ -187,21 +188,34 @@ def preview(place: Installation, issue_id: int, folder: Path, language: str) -> 
 
 @issue.command(epilog=example("issue test 12 --to me@example.org"))
 @issue_id
-@click.option("--to", "address", required=True, metavar="EMAIL", help="Who gets it.")
+@click.option(
+    "--to",
+    "addresses",
+    required=True,
+    multiple=True,
+    metavar="EMAIL",
+    help="Who gets it; up to ten times.",
+)
 @click.option("--language", default="", help="Left out: the newsletter's.")
 @with_installation
-def test(place: Installation, issue_id: int, address: str, language: str) -> None:
-    """Mail the issue as it stands to one address, marked as a test."""
+def test(
+    place: Installation, issue_id: int, addresses: list[str], language: str
+) -> None:
+    """Mail the issue as it stands to one address or some, marked as a test."""
+    if len(addresses) > MOST_TESTS:
+        raise click.UsageError(f"A test goes to at most {MOST_TESTS} addresses.")
     with place.database.transaction() as session:
-        publish.send_test(
-            session,
-            place.settings,
-            drafts.find(session, issue_id),
-            address,
-            language=_known(language),
-            now=utcnow(),
-        )
-        click.echo(f"A test of issue {issue_id} is on its way to {address}.")
+        found = drafts.find(session, issue_id)
+        for address in dict.fromkeys(addresses):
+            publish.send_test(
+                session,
+                place.settings,
+                found,
+                address,
+                language=_known(language),
+                now=utcnow(),
+            )
+            click.echo(f"A test of issue {issue_id} is on its way to {address}.")
         _mention_workers(session)
 
 

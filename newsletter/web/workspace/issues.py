@@ -2,7 +2,7 @@
 
 from flask import Blueprint, redirect, request, url_for
 from sqlalchemy import select
-from sqlalchemy.orm import Session, selectinload
+from sqlalchemy.orm import selectinload
 from werkzeug.wrappers import Response
 
 from newsletter import i18n
@@ -20,7 +20,6 @@ from newsletter.models import (
     Role,
 )
 from newsletter.posts import listing
-from newsletter.subscribers import addresses
 from newsletter.web import rendering
 from newsletter.web.security import current_settings, status_of
 from newsletter.web.workspace import (
@@ -30,6 +29,7 @@ from newsletter.web.workspace import (
     preview,
     saving,
     sending,
+    trial_mails,
 )
 from newsletter.web.workspace.access import needs, render, say, this_editor, writing
 from newsletter.web.workspace.issue_form import LIMITS, IssueForm
@@ -145,14 +145,14 @@ def save(newsletter: Newsletter, issue_id: int) -> Response | tuple[str, int]:
             issue_form.apply(session, issue, form)
             saving.record(session, issue, form)
             if action == "test":
-                _send_test(session, issue, form)
+                sent = trial_mails.send(session, issue, form.test_to)
     except InkorgError as error:
         return _keep_typed(newsletter, issue_id, error)
     saving.tell(theirs)
     if action == "review":
         return redirect(url_for("sending.ask", slug=newsletter.slug, issue_id=issue_id))
     if action == "test":
-        say(N_("The test is on its way to %(address)s."), address=form.test_to)
+        trial_mails.tell(sent)
     elif not moved:
         say(N_("Saved."))
     edit = 1 if moved and "edit" in request.args else None
@@ -191,13 +191,6 @@ def _typed(
     if issue.kind is IssueKind.LETTER:  # has a form of its own
         raise Conflict(N_("This is a letter. Open it from the list of issues."))
     return issue, issue_form.typed(request.form, issue)
-
-
-def _send_test(session: Session, issue: Issue, form: IssueForm) -> None:
-    settings = current_settings()
-    to = addresses.read_address(form.test_to, trial=settings.demo).email
-    language = request.form.get("language", "")
-    publish.send_test(session, settings, issue, to, language=language, now=utcnow())
 
 
 def _move(form: IssueForm, action: str) -> str:

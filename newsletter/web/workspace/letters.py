@@ -23,7 +23,7 @@ from newsletter.digests.forecast import Audience
 from newsletter.errors import N_, InkorgError, InvalidInput
 from newsletter.models import Issue, Newsletter, Picture, Role
 from newsletter.plaintext import squeeze
-from newsletter.subscribers import addresses, choices
+from newsletter.subscribers import choices
 from newsletter.web import rendering
 from newsletter.web.security import MAX_FORM_BYTES, current_settings, status_of
 from newsletter.web.workspace import (
@@ -33,6 +33,7 @@ from newsletter.web.workspace import (
     preflight,
     preview,
     saving,
+    trial_mails,
 )
 from newsletter.web.workspace.access import needs, render, say, this_editor, writing
 from newsletter.web.workspace.letter_form import LIMITS, SPANS, LetterForm
@@ -88,7 +89,7 @@ def save(newsletter: Newsletter, letter_id: int) -> AnyResponse | tuple[str, int
             letter_form.apply(session, issue, form)
             saving.record(session, issue, form)
             if action == "test":
-                _send_test(session, issue, form)
+                sent = trial_mails.send(session, issue, form.test_to)
     except InkorgError as error:
         return _keep_typed(newsletter, letter_id, form, error)
     saving.tell(theirs)
@@ -97,7 +98,7 @@ def save(newsletter: Newsletter, letter_id: int) -> AnyResponse | tuple[str, int
             url_for("sending.ask", slug=newsletter.slug, issue_id=letter_id)
         )
     if action == "test":
-        say(N_("The test is on its way to %(address)s."), address=form.test_to)
+        trial_mails.tell(sent)
     elif action == "picture":
         say(N_("The picture stands at the end of the letter. Move it where you want."))
     else:
@@ -192,13 +193,6 @@ def _markdown(newsletter: Newsletter, picture: Picture, alt: str) -> str:
     name = pictures.name_of(picture)
     url = links.picture_url(current_settings(), newsletter.slug, name)
     return f"![{words}]({url})"
-
-
-def _send_test(session: Session, issue: Issue, form: LetterForm) -> None:
-    settings = current_settings()
-    to = addresses.read_address(form.test_to, trial=settings.demo).email
-    language = request.form.get("language", "")
-    publish.send_test(session, settings, issue, to, language=language, now=utcnow())
 
 
 def _keep_typed(

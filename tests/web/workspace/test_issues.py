@@ -264,10 +264,33 @@ def test_a_mistyped_test_address_is_explained(
     editor: FlaskClient, database: Database, issue_id: int
 ) -> None:
     form = form_of(database, issue_id, action="test", opening="Kvar")
-    answer = post(editor, f"{ISSUES}{issue_id}/", {**form, "test_to": "anna(at)b"})
-    assert answer.status_code == 400
-    assert 'id="test_to-error"' in answer.text
-    assert "Kvar" in answer.text
+    eleven = " ".join(f"a{n}@allmannyttan.se" for n in range(11))
+    for typed, said in (
+        ("anna(at)b", "test_to-error"),
+        ("anna@allmannyttan.se, bo(at)b", "”bo(at)b” är ingen adress"),
+        (eleven, "högst 10 adresser"),
+        ("a" * 3000, "högst 10 adresser"),
+    ):
+        answer = post(editor, f"{ISSUES}{issue_id}/", {**form, "test_to": typed})
+        assert answer.status_code == 400
+        assert said in answer.text
+        assert 'id="test_to-error"' in answer.text
+        assert "Kvar" in answer.text
+    assert deliveries(database) == 0
+
+
+def test_a_test_goes_to_several_who_are_remembered(
+    editor: FlaskClient, database: Database, issue_id: int
+) -> None:
+    form = form_of(database, issue_id, action="test")
+    form["test_to"] = "anna@allmannyttan.se; Bo@allmannyttan.se, bo@allmannyttan.se"
+    assert post(editor, f"{ISSUES}{issue_id}/", form).status_code == 302
+    page = editor.get(f"{ISSUES}{issue_id}/").text
+    both = ("anna@allmannyttan.se", "Bo@allmannyttan.se")
+    assert f"på väg till {both[0]} och {both[1]}" in page
+    assert f'value="{both[0]}, {both[1]}"' in page
+    with database.reading() as session:
+        assert set(session.scalars(select(Delivery.address))) == {*both}
 
 
 def test_sending_asks_once_and_says_to_how_many(

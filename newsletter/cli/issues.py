@@ -321,9 +321,9 @@ def undo(place: Installation, issue_id: int) -> None:
     with place.database.transaction() as session:
         found = drafts.find(session, issue_id)
         if drafts.is_leaving(found):
-            publish.undo(session, found)
+            publish.undo(session, found, now=utcnow())
         else:
-            publish.unschedule(session, found)
+            publish.unschedule(session, found, now=utcnow())
     click.echo("Taken back. Nobody has got anything.")
 
 

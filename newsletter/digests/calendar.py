@@ -21,6 +21,7 @@ from newsletter.digests.planning import EACH
 from newsletter.errors import N_, Conflict, InvalidInput, NotFound
 from newsletter.models import (
     Issue,
+    IssueKind,
     IssueState,
     Mode,
     Newsletter,
@@ -257,6 +258,45 @@ def send_now(
     return issue
 
 
+def openings(
+    session: Session, newsletter: Newsletter, *, now: datetime
+) -> list[Moment]:
+    """Return the next occurrence of each rhythm that an editor's issue may go in."""
+    if newsletter.mode is Mode.HAND or newsletter.halted_at is not None:
+        return []
+    found = []
+    for rhythm in occurrences.timed(newsletter):
+        since = occurrences.dealt_with(session, newsletter, rhythm) or now
+        moments = occurrences.between(
+            session, newsletter, rhythm, after=since, until=now + AHEAD
+        )
+        goes = [m for m in moments if m.state is not OccurrenceState.SKIPPED]
+        waits = planning.waiting_issue(session, newsletter, rhythm) is not None
+        if goes and goes[0].at > now and not waits:
+            found.append(goes[0])
+    return sorted(found, key=lambda moment: moment.at)
+
+
+def put_in(session: Session, issue: Issue, rhythm: str, *, now: datetime) -> Moment:
+    """Let a draft go out as the next digest of a rhythm, to its readers.
+
+    `publish.unschedule` takes it back. Raises Conflict, NotFound or InvalidInput.
+    """
+    publish.hold_still(session, issue)
+    newsletter = issue.newsletter
+    if issue.kind is not IssueKind.DIGEST or issue.rhythm:
+        raise Conflict(N_("Only a draft that is for everybody can go in a rhythm."))
+    moments = {m.rhythm: m for m in openings(session, newsletter, now=now)}
+    moment = moments.get(rhythm)
+    if moment is None:
+        raise NotFound(N_("There is no such digest in the calendar (any more)."))
+    issue.rhythm = rhythm
+    session.flush()
+    publish.schedule(session, issue, moment.at, now=now)
+    planning.give(session, newsletter, moment, issue)
+    return moment
+
+
 def _hold(
     session: Session,
     newsletter: Newsletter,
@@ -419,7 +459,8 @@ def _first(
     if held := planning.waiting_issue(session, newsletter, moment.rhythm):
         there = {entry.post.id for entry in held.posts}
         posts = [post for post in posts if post.id not in there]
-        why = planning.N_BEHIND
+        if held.state is IssueState.HELD:
+            why = planning.N_BEHIND
     return Upcoming(
         rhythm=moment.rhythm,
         due_at=moment.due_at,

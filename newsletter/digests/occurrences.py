@@ -8,7 +8,7 @@ has been dealt with; what is up to there is never looked at again.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
@@ -130,6 +130,24 @@ def store(
     row.issue_id = issue.id if issue else None
     row.at = at or row.at
     session.flush()
+
+
+def free(session: Session, issue: Issue, *, now: datetime) -> bool:
+    """Let an occurrence that an editor gave to an issue be the rhythm's own again.
+
+    Only one that is still to come; tells whether it was. The caller holds the
+    newsletter.
+    """
+    row = session.scalar(select(Occurrence).where(Occurrence.issue_id == issue.id))
+    if row is None or (row.at or row.due_at) <= now:
+        return False
+    schedule = session.get(Schedule, (row.newsletter_id, row.rhythm))
+    if schedule is not None:
+        schedule.until = min(schedule.until, row.due_at - timedelta(seconds=1))
+    row.issue_id, row.state = None, OccurrenceState.WAITING
+    issue.rhythm = ""
+    session.flush()
+    return True
 
 
 def skip_issue(session: Session, issue: Issue) -> None:

@@ -278,6 +278,14 @@ def _add(session: Session, prepared: Prepared) -> Issue:
     return issue
 
 
+def give(
+    session: Session, newsletter: Newsletter, moment: Moment, issue: Issue
+) -> None:
+    """Let an issue go in the place of what a rhythm would make for a moment to come."""
+    _advance(session, newsletter, moment)
+    _store(session, newsletter, moment, OccurrenceState.WAITING, issue=issue)
+
+
 def _advance(session: Session, newsletter: Newsletter, moment: Moment) -> None:
     row = session.get(Schedule, (newsletter.id, moment.rhythm))
     if row is not None:

@@ -205,12 +205,12 @@ def send_soon(
     )
 
 
-def undo(session: Session, issue: Issue) -> None:
+def undo(session: Session, issue: Issue, *, now: datetime) -> None:
     """Take back what `send_soon` did: a draft again, or held for the same reason.
 
     Raises Conflict once it has begun.
     """
-    drafts.lock(session, issue)
+    hold_still(session, issue)
     if issue.state is IssueState.SCHEDULED and not issue.undoable:
         raise Conflict(N_TIMED)
     _move(
@@ -223,6 +223,7 @@ def undo(session: Session, issue: Issue) -> None:
         undoable=False,
         total=0,
     )
+    occurrences.free(session, issue, now=now)
 
 
 def hold_still(session: Session, issue: Issue) -> None:
@@ -522,8 +523,12 @@ def schedule(session: Session, issue: Issue, at: datetime, *, now: datetime) -> 
     )
 
 
-def unschedule(session: Session, issue: Issue) -> None:
-    """Make a scheduled or held issue a draft again. Raises Conflict."""
+def unschedule(session: Session, issue: Issue, *, now: datetime) -> None:
+    """Make a scheduled or held issue a draft again. Raises Conflict.
+
+    An occurrence that was given to it, and is to come, is the rhythm's own again.
+    """
+    hold_still(session, issue)
     _move(
         session,
         issue,
@@ -535,6 +540,7 @@ def unschedule(session: Session, issue: Issue) -> None:
         held_reason="",
         held_values={},
     )
+    occurrences.free(session, issue, now=now)
 
 
 def hold(session: Session, issue: Issue, why: InkorgError) -> None:

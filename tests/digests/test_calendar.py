@@ -13,7 +13,7 @@ from newsletter.db import Base, Database
 from newsletter.digests import calendar, drafts, planning, publish
 from newsletter.digests.calendar import State, Upcoming
 from newsletter.errors import Conflict, InkorgError, InvalidInput, NotFound
-from newsletter.models import Issue, Mode, Newsletter, Post, Status
+from newsletter.models import Issue, IssueState, Mode, Newsletter, Post, Status
 from tests.digests.weeks import (
     DAILY,
     DAY,
@@ -292,3 +292,85 @@ def test_too_few_posts_are_told_ahead(weeks: Weeks) -> None:
     (first, *_) = upcoming(weeks, START, WEEKLY)
     assert (first.readers, first.why) == (0, calendar.N_FEW_YET)
     assert titles(first) == ["Ett"]
+
+
+def draft_of(weeks: Weeks, now: datetime, rhythm: str = WEEKLY) -> int:
+    """Make a draft of what is new, and let it go in a rhythm."""
+    with weeks.database.transaction() as session:
+        made = drafts.draft(session, weeks.newsletter(session), now=now)
+        calendar.put_in(session, made, rhythm, now=now)
+        return made.id
+
+
+def test_a_draft_goes_in_the_place_of_the_next_digest_of_a_rhythm(weeks: Weeks) -> None:
+    weeks.tick(START)
+    weeks.reader("w")
+    weeks.reader("m", MONTHLY)
+    weeks.post("Ett")
+    issue_id = draft_of(weeks, START + HOUR)
+    weeks.post("Två", START + DAY)
+    (mine, following) = upcoming(weeks, START + DAY, WEEKLY)[:2]
+    assert (mine.issue_id, mine.at, mine.state) == (issue_id, MONDAY, State.SCHEDULED)
+    assert (following.at, titles(following)) == (MONDAY + WEEK, ["Två"])
+    assert not following.why
+    with weeks.database.reading() as session:
+        openings = calendar.openings(session, weeks.newsletter(session), now=START)
+        assert [one.rhythm for one in openings] == [DAILY, MONTHLY]
+    weeks.run(MONDAY - MINUTE)
+    assert weeks.got("w") == []
+    weeks.run(MONDAY)
+    weeks.run(MONDAY + WEEK)
+    assert weeks.got("w") == [["Ett"], ["Två"]]
+    weeks.run(MONDAY + 8 * DAY)  # the first of the month
+    assert weeks.got("m") == [["Ett", "Två"]]
+    assert weeks.occurrences() == [("issued", ""), ("issued", "")]
+
+
+def test_taken_back_it_leaves_the_digest_to_the_rhythm(weeks: Weeks) -> None:
+    weeks.tick(START)
+    weeks.reader("w")
+    weeks.post("Ett")
+    issue_id = draft_of(weeks, START + HOUR)
+    with weeks.database.transaction() as session:
+        issue = session.get_one(Issue, issue_id)
+        with pytest.raises(Conflict, match="for everybody"):
+            calendar.put_in(session, issue, DAILY, now=START + HOUR)
+        publish.send_soon(
+            session,
+            weeks.settings,
+            issue,
+            seconds=30,
+            expected=1,
+            now=START + HOUR,
+        )
+        publish.undo(session, issue, now=START + HOUR)
+        assert (issue.state, issue.rhythm) == (IssueState.DRAFT, "")
+        calendar.put_in(session, issue, WEEKLY, now=START + 2 * HOUR)
+        publish.unschedule(session, issue, now=START + DAY)
+        assert (issue.state, issue.rhythm) == (IssueState.DRAFT, "")
+        with pytest.raises(NotFound):
+            calendar.put_in(session, issue, "each", now=START + DAY)
+        drafts.discard(session, issue)
+    weeks.run(MONDAY)
+    assert weeks.got("w") == [["Ett"]]
+    assert weeks.occurrences() == [("issued", "")]
+
+
+def test_missed_by_more_than_the_grace_it_waits_for_a_person(weeks: Weeks) -> None:
+    weeks.tick(START)
+    weeks.reader("w")
+    weeks.post("Ett")
+    issue_id = draft_of(weeks, START + HOUR)
+    late = MONDAY + planning.GRACE + MINUTE
+    weeks.tick(late)
+    with weeks.database.transaction() as session:
+        issue = session.get_one(Issue, issue_id)
+        assert issue.state is IssueState.HELD
+        publish.unschedule(session, issue, now=late)
+        assert issue.rhythm == WEEKLY  # its time is over: nothing goes in its stead
+    weeks.run(late + MINUTE)
+    assert weeks.got("w") == []
+    weeks.change(mode=Mode.HAND)
+    with weeks.database.reading() as session:
+        newsletter = weeks.newsletter(session)
+        assert calendar.openings(session, newsletter, now=late) == []

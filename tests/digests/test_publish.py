@@ -311,7 +311,7 @@ def test_a_schedule_is_kept_and_can_be_taken_back(
 
     publish.hold(session, issue, InkorgError("Too late."))
     assert publish.due(session, now=LATER) == []
-    publish.unschedule(session, issue)
+    publish.unschedule(session, issue, now=NOW)
     assert (issue.state, issue.scheduled_at) == (IssueState.DRAFT, None)
 
     publish.send(session, settings, issue, now=LATER)

@@ -177,7 +177,10 @@ def autosave(newsletter: Newsletter, issue_id: int) -> Response | tuple[Response
 def discard(newsletter: Newsletter, issue_id: int) -> Response:
     """Throw a draft away."""
     with writing(newsletter) as (session, here):
-        drafts.discard(session, issue_form.issue_of(session, here, issue_id))
+        issue = issue_form.issue_of(session, here, issue_id)
+        if issue.state is IssueState.SCHEDULED and not drafts.is_leaving(issue):
+            publish.unschedule(session, issue, now=utcnow())  # its rhythm goes on
+        drafts.discard(session, issue)
     say(N_("The draft is gone. Its posts wait for the next issue."))
     return redirect(url_for("issues.index", slug=newsletter.slug))
 

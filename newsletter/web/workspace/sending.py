@@ -3,10 +3,11 @@
 from flask import Blueprint, Response, make_response, redirect, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
-from newsletter import i18n, moments
+from newsletter import i18n, moments, rhythms
 from newsletter.db import db, utcnow
 from newsletter.digests import (
     archive,
+    calendar,
     compose,
     drafts,
     forecast,
@@ -101,7 +102,7 @@ def undo(newsletter: Newsletter, issue_id: int) -> AnyResponse:
         with writing(newsletter) as (session, here):
             issue = issue_form.issue_of(session, here, issue_id)
             if issue.state not in (IssueState.DRAFT, IssueState.HELD):
-                publish.undo(session, issue)
+                publish.undo(session, issue, now=utcnow())
     except Conflict as error:  # it was too late
         say(error.message, "warn", **error.values)
     else:
@@ -144,12 +145,32 @@ def schedule(newsletter: Newsletter, issue_id: int) -> AnyResponse | tuple[str, 
     return redirect(_page_of(newsletter, issue_id))
 
 
+@bp.post("/editor/<slug>/issues/<int:issue_id>/rhythm")
+@needs(Role.EDITOR)
+def put_in_rhythm(
+    newsletter: Newsletter, issue_id: int
+) -> AnyResponse | tuple[str, int]:
+    """Let the issue go out as the next digest of a rhythm."""
+    try:
+        with writing(newsletter) as (session, here):
+            issue = issue_form.issue_of(session, here, issue_id)
+            _refuse_other(issue, None)
+            count = publish.readers(session, issue, now=utcnow())
+            preflight.refuse(session, issue, count)
+            rhythm = request.form.get("rhythm", "")[:40]
+            calendar.put_in(session, issue, rhythm, now=utcnow())
+    except InkorgError as error:
+        return _ask_again(newsletter, issue_id, error)
+    return redirect(_page_of(newsletter, issue_id))
+
+
 @bp.post("/editor/<slug>/issues/<int:issue_id>/unschedule")
 @needs(Role.EDITOR)
 def unschedule(newsletter: Newsletter, issue_id: int) -> AnyResponse:
     """Take a scheduled issue back among the drafts."""
     with writing(newsletter) as (session, here):
-        publish.unschedule(session, issue_form.issue_of(session, here, issue_id))
+        issue = issue_form.issue_of(session, here, issue_id)
+        publish.unschedule(session, issue, now=utcnow())
     say(N_("The schedule is cancelled. The issue is a draft again."))
     return redirect(_page_of(newsletter, issue_id))
 
@@ -361,7 +382,22 @@ def _ask_page(
         errors=errors or {},
         at=request.form.get("at", "") or _moment_of(issue),
         earliest=moments.write(utcnow(), newsletter.timezone),
+        openings=_openings(newsletter, issue),
     )
+
+
+def _openings(newsletter: Newsletter, issue: Issue) -> list[tuple[str, str]]:
+    """Return the rhythms a draft can go in, each with when that is, in words."""
+    if issue.kind is not IssueKind.DIGEST or issue.rhythm:
+        return []
+    words, zone = rendering.words(), newsletter.timezone
+    return [
+        (
+            one.rhythm,
+            f"{rhythms.describe(one.rhythm, words)}: {words.moment(one.at, zone)}",
+        )
+        for one in calendar.openings(db.session(), newsletter, now=utcnow())
+    ]
 
 
 def _moment_of(issue: Issue) -> str:

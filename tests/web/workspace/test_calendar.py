@@ -12,7 +12,7 @@ from sqlalchemy import select, update
 from newsletter import jobs
 from newsletter.config import Settings
 from newsletter.db import Database, utcnow
-from newsletter.digests import calendar
+from newsletter.digests import calendar, drafts
 from newsletter.models import (
     Delivery,
     Issue,
@@ -245,3 +245,29 @@ def test_an_issue_that_waits_says_what_keeps_it(
     with weeks.database.transaction() as session:
         session.scalars(select(Post)).one().title = "Å" * 300
     assert "Å" * 300 in editor.get(where).text
+
+
+def test_a_draft_is_put_in_a_rhythm_and_taken_back(
+    app: Flask, editor: FlaskClient, weeks: Weeks
+) -> None:
+    with weeks.database.transaction() as session:
+        made = drafts.draft(session, weeks.newsletter(session), now=utcnow())
+        issue_id = made.id
+    path = f"/editor/labbet/issues/{issue_id}/"
+    page = editor.get(f"{path}send").text
+    assert "Eller i en takt" in page
+    found = re.search(r'name="fingerprint" value="([^"]*)"', page)
+    assert found
+    form = {"fingerprint": found[1], "csrf_token": csrf_token(editor)}
+    wrong = editor.post(f"{path}rhythm", data={**form, "rhythm": "each"})
+    assert wrong.status_code == 404
+    asked = {**form, "rhythm": WEEKLY}
+    viewer = as_editor(app, Role.VIEWER)
+    theirs = {**asked, "csrf_token": csrf_token(viewer)}
+    assert viewer.post(f"{path}rhythm", data=theirs).status_code == 403
+    assert editor.post(f"{path}rhythm", data=asked).status_code == 302
+    assert "bara till läsarna i den takten" in editor.get(path).text
+    assert f"{path}" in editor.get(HERE).text
+    assert "Eller i en takt" not in editor.get(f"{path}send").text
+    editor.post(f"{path}unschedule", data=form)
+    assert "Eller i en takt" in editor.get(f"{path}send").text

@@ -43,6 +43,11 @@ from tests.web.workspace.test_issues import ISSUES, deliveries, question, settle
 PAST_UNDO = timedelta(seconds=31)
 
 
+def kept(database: Database) -> dict[str, list[str]]:
+    """Return every row of every table but the log, which tells of both."""
+    return {name: rows for name, rows in contents(database).items() if name != "audit"}
+
+
 @pytest.fixture
 def issue_id(database: Database) -> int:
     return make_draft(database, undo_seconds=30)
@@ -56,7 +61,7 @@ def editor(app: Flask, issue_id: int) -> FlaskClient:
 def test_what_was_sent_can_be_undone_as_if_it_never_was(
     editor: FlaskClient, database: Database, settings: Settings, issue_id: int
 ) -> None:
-    before = contents(database)
+    before = kept(database)
     asked = question(editor, issue_id)
     assert "ångra i 30 sekunder" in editor.get(f"{ISSUES}{issue_id}/send").text
     for _ in range(2):
@@ -74,7 +79,7 @@ def test_what_was_sent_can_be_undone_as_if_it_never_was(
     post(editor, f"{ISSUES}{issue_id}/discard", {})
     for _ in range(2):
         post(editor, f"{ISSUES}{issue_id}/undo", {})
-    assert contents(database) == before
+    assert kept(database) == before
     assert "Ingen har fått något" in editor.get(f"{ISSUES}{issue_id}/").text
     typed = form_of(database, issue_id, subject="I lugn och ro")
     assert post(editor, f"{ISSUES}{issue_id}/", typed).status_code == 302
@@ -104,7 +109,7 @@ def test_a_letter_and_a_held_issue_become_what_they_were(
         )
         publish.hold(session, drafts.find(session, issue_id), InkorgError("Vänta."))
         letter_id = letter.id
-    before = contents(database)
+    before = kept(database)
     for one in (letter_id, issue_id):
         path = f"{ISSUES}{one}/"
         post(editor, f"{path}send", question(editor, one))
@@ -112,7 +117,7 @@ def test_a_letter_and_a_held_issue_become_what_they_were(
         written = editor.get(f"/editor/labbet/letters/{letter_id}/")
         assert written.status_code == (302 if one == letter_id else 200)
         post(editor, f"{path}undo", {})
-    assert contents(database) == before
+    assert kept(database) == before
 
 
 @dataclass
@@ -130,7 +135,7 @@ class Meanwhile:
         with self.real.transaction() as session:
             issue = session.get_one(Issue, self.issue_id)
             if drafts.is_leaving(issue):
-                publish.undo(session, issue)
+                publish.undo(session, issue, now=utcnow())
         with self.real.transaction() as session:
             yield session
 

@@ -145,11 +145,19 @@ def test_every_page_can_be_used_by_everyone(
     look("posts/", "posts/?state=held", "posts/?q=finns+inte", "posts/new", "posts/1/")
     look("posts/4/", "authors/", "issues/", "issues/new")
     look(f"issues/{issue_id}/", f"issues/{issue_id}/send")
+    with database.transaction() as session:
+        issue, now = drafts.find(session, issue_id), utcnow()
+        publish.send_soon(session, settings, issue, seconds=90, expected=5, now=now)
+    look(f"issues/{issue_id}/")
+    expect(page.get_by_role("button", name="Ångra")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator(".said")).to_contain_text("Ingen har fått något")
     send(database, settings, issue_id)
     settle(database, issue_id, "sent", "bounced")
     look(f"issues/{issue_id}/", f"issues/{issue_id}/cancel")
     settle(database, issue_id, "sent", "sent", "sent")
     look(f"issues/{issue_id}/", f"issues/{issue_id}/readers?which=bounced")
+    look(f"issues/{issue_id}/retry")
 
 
 def test_the_mail_follows_what_is_typed(live: Live, desk: Page, issue_id: int) -> None:

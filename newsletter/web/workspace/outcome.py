@@ -7,6 +7,7 @@ from newsletter.db import db, utcnow
 from newsletter.digests import explain, retrying
 from newsletter.errors import N_, InkorgError
 from newsletter.mail import outcomes
+from newsletter.mail.replies import Verdict
 from newsletter.models import DeliveryState, Issue, Newsletter, Role
 from newsletter.subscribers import directory
 from newsletter.web import rendering
@@ -18,6 +19,7 @@ from newsletter.web.workspace.sending import refuse_other_number
 bp = Blueprint("outcome", __name__)
 
 REFUSED = "refused"  # bounced or failed, in links
+HOPELESS = (Verdict.UNKNOWN_MAILBOX, Verdict.DOMAIN_DEAD)  # not ticked beforehand
 LONGEST = 320
 
 
@@ -112,14 +114,15 @@ def retry(newsletter: Newsletter, issue_id: int) -> AnyResponse | tuple[str, int
 def _retry_page(
     newsletter: Newsletter, issue: Issue, error: InkorgError | None = None
 ) -> str:
+    choices = retrying.choices(db.session(), issue)
     return render(
         "editor/issue_retry.html",
         newsletter,
         issue=issue,
         subject=issue_form.subject_of(issue, newsletter),
-        choices=retrying.choices(db.session(), issue),
+        choices=choices,
+        hopeful=[one.reason for one in choices if one.reason not in HOPELESS],
         chosen=request.form.getlist("reason") if error else None,
-        retries=retrying.of_issue(db.session(), issue),
         errors={"form": rendering.words().error(error)} if error else {},
         why=outcomes.why,
     )

@@ -14,7 +14,14 @@ from sqlalchemy import Row, select
 from sqlalchemy.orm import Session
 
 from newsletter.config import Settings
-from newsletter.digests import compose, drafts, forecast, occurrences, planning
+from newsletter.digests import (
+    compose,
+    drafts,
+    forecast,
+    occurrences,
+    planning,
+    publish,
+)
 from newsletter.digests.forecast import Audience
 from newsletter.digests.occurrences import Moment
 from newsletter.digests.planning import EACH

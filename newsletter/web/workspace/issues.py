@@ -2,7 +2,7 @@
 
 from flask import Blueprint, redirect, request, url_for
 from sqlalchemy import select
-from sqlalchemy.orm import selectinload
+from sqlalchemy.orm import Session, selectinload
 from werkzeug.wrappers import Response
 
 from newsletter import i18n

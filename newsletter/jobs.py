@@ -25,7 +25,7 @@ from newsletter.db import Database
 from newsletter.digests import drafts, forecast, planning, publish, retrying, telling
 from newsletter.digests.planning import GRACE as GRACE
 from newsletter.errors import N_, InkorgError
-from newsletter.mail import destinations, keyring
+from newsletter.mail import destinations, keyring, probing
 from newsletter.models import Issue, Job, Newsletter, UsedLink
 from newsletter.posts import editing, fetching, websub
 from newsletter.subscribers import (
@@ -324,6 +324,33 @@ def _forget_imports(database: Database, _settings: Settings, now: datetime) -> N
             more = uploads.forget_trials(session)
 
 
+def look_at_senders(
+    database: Database,
+    _settings: Settings,
+    now: datetime,
+    lookup: probing.Lookup | None = None,
+) -> int:
+    """Look up what lets others believe each newsletter's mail; return how many lack it.
+
+    The network is outside the transactions.
+    """
+    with database.reading() as session:
+        senders = {
+            newsletter.id: (domain, probing.signing_keys(session, newsletter, domain))
+            for newsletter in session.scalars(select(Newsletter)).all()
+            if (domain := keyring.domain_of(newsletter))
+        }
+    lacking = 0
+    for newsletter_id, (domain, signing) in senders.items():
+        asked = lookup or probing.txt_lookup()
+        found = list(probing.domain_probes(domain, signing, asked))
+        lacking += any(probe.state == probing.WRONG for probe in found)
+        with database.transaction() as session:
+            newsletter = session.get_one(Newsletter, newsletter_id)
+            probing.keep_flaws(session, newsletter, found, now=now)
+    return lacking
+
+
 def _renew_keys(database: Database, settings: Settings, _now: datetime) -> int:
     with database.transaction() as session:
         return keyring.renew(session, settings)
@@ -375,6 +402,7 @@ TASKS = (
     Task("ask-hubs", timedelta(seconds=30), _ask_hubs),
     Task("delete-unconfirmed", timedelta(hours=1), _delete_unconfirmed),
     Task("count-readers", timedelta(minutes=2), _count_readers),
+    Task("look-at-senders", timedelta(hours=3), look_at_senders),
     Task("reckon-readers", timedelta(seconds=20), reckon_readers),
     Task("index-addresses", timedelta(minutes=1), _index_addresses),
     Task("merge-addresses", timedelta(days=1), _merge_addresses),

@@ -5,7 +5,7 @@
         │                    │ └──< post_topic >── topic ──< category
         ├──< subscription >── subscriber           a person's bond to one newsletter
         │        └──< consent >── wording          what they agreed to, append-only
-        ├──< dkim_key                              what signs its mail
+        ├──< dkim_key, sender_flaw                 what signs its mail, what is amiss
         ├──< schedule, occurrence ── issue         when its rhythms fall due
         ├──< design >── logo                       how its mail looks: each version
         ├──< issue ──< issue_post >── post         posts chosen to go out together
@@ -324,6 +324,21 @@ class DkimKey(Base):
     public: Mapped[Words]  # p= of the record, base64
     active: Mapped[bool] = mapped_column(default=False)
     created_at: Mapped[Created]
+
+
+class SenderFlaw(Base):
+    """What the DNS lacked for a newsletter's sender when the clock last looked."""
+
+    __tablename__ = "sender_flaw"
+
+    newsletter_id: Mapped[int] = mapped_column(
+        ForeignKey("newsletter.id", ondelete="CASCADE"), primary_key=True
+    )
+    about: Mapped[str] = mapped_column(String(20), primary_key=True)  # SPF, DMARC, …
+    domain: Mapped[str] = mapped_column(String(253))  # the sender's, at that time
+    message: Mapped[Words]  # a message id
+    message_values: Mapped[Data] = mapped_column(default=dict)
+    looked_at: Mapped[datetime]
 
 
 class Feed(Base):

@@ -178,4 +178,5 @@ NOT_WATCHED = {
     "import_run": "noted when readers are imported",
     "import_chunk": "uploaded files, gone within a week",
     "import_key": "what a trial has met",
+    "sender_flaw": "what the clock sees in the DNS",
 }

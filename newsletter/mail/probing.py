@@ -5,15 +5,19 @@ import socket
 import ssl
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from urllib.parse import urlsplit
 
 import dns.exception
 import dns.resolver
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
 
 from newsletter.config import Relay
 from newsletter.errors import N_
-from newsletter.mail.keys import flaw, record, record_name
-from newsletter.models import DkimKey
+from newsletter.mail import keyring
+from newsletter.mail.keys import covers, flaw, record, record_name
+from newsletter.models import DkimKey, Newsletter, SenderFlaw
 
 SECONDS = 3.0  # for each answer
 MADE_UP = (".example", ".test", ".invalid", ".localhost", "localhost")
@@ -21,6 +25,7 @@ EXAMPLES = ("example.com", "example.net", "example.org", "example.se")
 MAX_NAME = 253  # RFC 1035 §2.3.4
 MAX_SHOWN = 300  # of what a stranger's server says
 GOOD, NOTE, WRONG = "good", "note", "wrong"
+N_SILENT = N_("The DNS does not answer now. Try again soon.")
 Lookup = Callable[[str], list[str]]  # a name → its TXT records
 
 
@@ -34,6 +39,17 @@ class Probe:
     values: Mapping[str, str] = field(default_factory=dict)
     name: str = ""  # where a TXT record is to be added
     text: str = ""  # and what it says
+
+
+def signing_keys(
+    session: Session, newsletter: Newsletter, domain: str
+) -> list[DkimKey]:
+    """Return the keys that sign a newsletter's mail from a domain."""
+    return [
+        key
+        for key in keyring.all_keys(session, newsletter)
+        if key.active and covers(key.domain, domain)
+    ]
 
 
 def domain_probes(
@@ -51,7 +67,7 @@ def domain_probes(
         for key in keys:
             yield _dkim(key, lookup)
     except dns.exception.DNSException:
-        yield Probe(domain, NOTE, N_("The DNS does not answer now. Try again soon."))
+        yield Probe(domain, NOTE, N_SILENT)
         return
     if not keys:
         yield Probe(
@@ -59,6 +75,38 @@ def domain_probes(
             NOTE,
             N_("Your relay signs, or should. Inkorg can: “dkim create” makes a key."),
         )
+
+
+def keep_flaws(
+    session: Session, newsletter: Newsletter, found: Sequence[Probe], *, now: datetime
+) -> None:
+    """Write down what is wrong, in place of what was; nothing if the DNS was silent."""
+    domain = keyring.domain_of(newsletter)
+    if any(probe.message == N_SILENT for probe in found):
+        return
+    session.execute(delete(SenderFlaw).where(SenderFlaw.newsletter_id == newsletter.id))
+    wrong = {probe.about: probe for probe in found if probe.state == WRONG}
+    session.add_all(
+        SenderFlaw(
+            newsletter_id=newsletter.id,
+            about=about,
+            domain=domain,
+            message=probe.message,
+            message_values=dict(probe.values),
+            looked_at=now,
+        )
+        for about, probe in wrong.items()
+    )
+    session.flush()
+
+
+def flaws(session: Session, newsletter: Newsletter) -> list[SenderFlaw]:
+    """Return what was wrong when the clock last looked, of the sender there is now."""
+    query = select(SenderFlaw).where(
+        SenderFlaw.newsletter_id == newsletter.id,
+        SenderFlaw.domain == keyring.domain_of(newsletter),
+    )
+    return list(session.scalars(query.order_by(SenderFlaw.about)))
 
 
 def relay_probe(relay: Relay) -> Probe:

@@ -1,13 +1,17 @@
 """What is said of a relay and of a sender's DNS, with the record that would mend it."""
 
 import socket
+from datetime import timedelta
 
 import dns.exception
 import pytest
 
-from newsletter.config import Relay
+from newsletter import jobs
+from newsletter.config import Relay, Settings
+from newsletter.db import Database
 from newsletter.mail import probing
-from newsletter.models import Algorithm, DkimKey
+from newsletter.models import Algorithm, DkimKey, Newsletter
+from tests.factories import NOW, make_newsletter
 from tests.smtp_server import SmtpServer
 
 KEY = DkimKey(
@@ -71,3 +75,30 @@ def test_a_relay_is_tried_without_sending(smtp_server: SmtpServer) -> None:
         found = probing.relay_probe(Relay("127.0.0.1", port))
     assert found.state == probing.WRONG
     assert found.values["why"]
+
+
+def test_the_clock_keeps_what_the_dns_lacks(
+    database: Database, settings: Settings
+) -> None:
+    with database.transaction() as session:
+        ours = make_newsletter(session, from_email="hej@brev.se")
+        other = make_newsletter(session, "annat")  # of a made-up domain
+    zone = {"brev.se": ["v=spf1 +all"]}
+
+    def lookup(name: str) -> list[str]:
+        return zone.get(name, [])
+
+    def silent(_name: str) -> list[str]:
+        raise dns.exception.Timeout
+
+    for now in (NOW, NOW + timedelta(hours=3)):
+        assert jobs.look_at_senders(database, settings, now, lookup) == 1
+    jobs.look_at_senders(database, settings, NOW, silent)  # changes nothing
+    with database.reading() as session:
+        found = probing.flaws(session, session.get_one(Newsletter, ours.id))
+        assert [flaw.about for flaw in found] == ["DMARC", "SPF"]
+        assert not probing.flaws(session, session.get_one(Newsletter, other.id))
+    zone |= {"brev.se": ["v=spf1 -all"], "_dmarc.brev.se": ["v=DMARC1; p=none"]}
+    assert jobs.look_at_senders(database, settings, NOW, lookup) == 0
+    with database.reading() as session:
+        assert not probing.flaws(session, session.get_one(Newsletter, ours.id))

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from newsletter.digests import calendar, drafts, telling
 from newsletter.i18n import Language
+from newsletter.mail import probing
 from newsletter.models import (
     Editor,
     Feed,
@@ -50,6 +51,7 @@ def find(
     return [
         *_about_digests(session, newsletter, words, may_own=may_own),
         *_about_sending(session, words, now),
+        *_about_sender(session, newsletter, words, may_own=may_own),
         *_about_held_posts(session, newsletter, words),
         *_about_feeds(session, newsletter, words, now),
         *(_about_settings(newsletter, words) if may_own else ()),
@@ -166,6 +168,24 @@ def _about_feeds(
             ),
             url_for("feeds.index", slug=newsletter.slug, _anchor=f"feed-{feed.id}"),
             words.gettext("Open"),
+        )
+
+
+def _about_sender(
+    session: Session, newsletter: Newsletter, words: Language, *, may_own: bool
+) -> Iterator[Matter]:
+    for flaw in probing.flaws(session, newsletter):
+        yield Matter(
+            words.gettext(
+                "Others may not believe mail from %(domain)s. %(about)s: %(why)s",
+                domain=flaw.domain,
+                about=flaw.about,
+                why=words.gettext(flaw.message, **flaw.message_values),
+            ),
+            url_for("settings.show", slug=newsletter.slug, _anchor="sender")
+            if may_own
+            else "",
+            words.gettext("Check it") if may_own else "",
         )
 
 

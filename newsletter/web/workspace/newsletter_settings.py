@@ -10,7 +10,7 @@ from werkzeug.wrappers import Response
 from newsletter import colours, i18n, newsletters
 from newsletter.db import db, utcnow
 from newsletter.errors import N_, InkorgError, InvalidInput
-from newsletter.mail import keyring, keys, probing
+from newsletter.mail import probing
 from newsletter.models import Newsletter, Role
 from newsletter.web import rendering
 from newsletter.web.security import current_settings, status_of
@@ -96,11 +96,7 @@ def _typed() -> dict[str, Any]:
 def _checked(newsletter: Newsletter, typed: dict[str, str]) -> dict[str, object]:
     """Return a sample of what is typed, and what the relays and the DNS say of it."""
     domain = typed["from_email"].rpartition("@")[2].strip().lower()
-    signing = [
-        key
-        for key in keyring.all_keys(db.session(), newsletter)
-        if key.active and keys.covers(key.domain, domain)
-    ]
+    signing = probing.signing_keys(db.session(), newsletter, domain)
     code, zone = typed["language"], typed["timezone"]
     words = i18n.language(code) if code in i18n.available() else rendering.words()
     if zone not in timezones.names(newsletter.timezone):

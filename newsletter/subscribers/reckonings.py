@@ -56,9 +56,8 @@ class Overview:
 
 def is_large(session: Session, newsletter: Newsletter) -> bool:
     """Tell whether a newsletter has too many subscriptions to count them in passing."""
-    query = select(Subscription.id).where(Subscription.newsletter_id == newsletter.id)
-    some = query.limit(MANY + 1).subquery()
-    return (session.scalar(select(func.count()).select_from(some)) or 0) > MANY
+    counted = session.get(Reckoning, (newsletter.id, ALL, ""))
+    return counted is not None or _has_many(session, newsletter)
 
 
 def overview(
@@ -125,12 +124,12 @@ def are_due(session: Session, newsletter: Newsletter, *, now: datetime) -> bool:
     last = session.scalar(query)
     if last is not None and last <= now < last + EVERY:
         return False
-    return last is not None or is_large(session, newsletter)
+    return last is not None or _has_many(session, newsletter)
 
 
 def count(session: Session, newsletter: Newsletter, *, now: datetime) -> Found:
     """Count everything of a large newsletter; nothing of one that is small (again)."""
-    if not is_large(session, newsletter):
+    if not _has_many(session, newsletter):
         return {}
     found = {(ALL, ""): directory.counts(session, newsletter).total}
     for rhythm, number in _by_rhythm(session, newsletter).items():
@@ -172,6 +171,12 @@ def store(
     ]
     if rows:
         session.execute(insert(Reckoning), rows)
+
+
+def _has_many(session: Session, newsletter: Newsletter) -> bool:
+    query = select(Subscription.id).where(Subscription.newsletter_id == newsletter.id)
+    some = query.limit(MANY + 1).subquery()
+    return (session.scalar(select(func.count()).select_from(some)) or 0) > MANY
 
 
 def _by_rhythm(session: Session, newsletter: Newsletter) -> dict[str, int]:

@@ -204,7 +204,7 @@ def test_an_issue_is_approved_on_a_phone_without_javascript(
         labbet = session.get_one(Issue, filled).newsletter
         session.get_one(Issue, filled).state = IssueState.SENT
         session.get_one(Issue, filled).finished_at = NOW
-        labbet.last_number, labbet.halted_at = 1, None
+        labbet.last_number, labbet.halted_at, labbet.undo_seconds = 1, None, 0
         made = drafts.draft(session, labbet, subject="Långa ord " * 9, now=NOW)
         publish.hold(session, made, InkorgError(planning.N_LATE))
     page = new_page(theme="dark", width=320)

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -9,11 +10,15 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from newsletter.models import (
+    Consent,
     Newsletter,
     Status,
+    Subscriber,
     Subscription,
     SubscriptionTopic,
+    Suppression,
     Topic,
+    Wording,
 )
 from newsletter.subscribers.directory import export_batches
 
@@ -21,6 +26,9 @@ COLUMNS = (
     *("email", "name", "status", "rhythm", "language", "topics"),
     *("requested_at", "confirmed_at", "left_at", "source"),
 )
+SUPPRESSION_COLUMNS = ("hash", "email", "reason", "scope", "note", "since")
+CONSENT_COLUMNS = ("email", "step", "at", "page", "network", "wording", "detail")
+BATCH = 1000
 # A cell that begins so would be a formula (CSV injection, SEC-22).
 FORMULA_STARTS = tuple("=+-@\t\r＝＋－＠")
 _TO_QUOTE = (*FORMULA_STARTS, "'")
@@ -35,6 +43,60 @@ def export_rows(
         for subscription in batch:
             chosen = topics.get(subscription.id, [])
             yield _row(subscription, "" if subscription.all_topics else chosen)
+
+
+def suppression_rows(
+    session: Session, newsletter: Newsletter
+) -> Iterator[tuple[str, ...]]:
+    """Yield who is not to be mailed: of those we do not know, only the keyed hash."""
+    yield SUPPRESSION_COLUMNS
+    after = 0
+    while True:
+        query = (
+            select(Suppression, Subscriber.email)
+            .outerjoin(Subscriber, Subscriber.address_hash == Suppression.address_hash)
+            .where(
+                Suppression.id > after,
+                (Suppression.newsletter_id == newsletter.id)
+                | Suppression.newsletter_id.is_(None),
+            )
+            .order_by(Suppression.id)
+            .limit(BATCH)
+        )
+        found = session.execute(query).all()
+        for row, email in found:
+            scope = "newsletter" if row.newsletter_id else "everywhere"
+            said = row.reason, scope, row.note, row.created_at.isoformat()
+            yield row.address_hash, email or "", *said
+            session.expunge(row)
+        if len(found) < BATCH:
+            return
+        after = found[-1][0].id
+
+
+def consent_rows(session: Session, newsletter: Newsletter) -> Iterator[tuple[str, ...]]:
+    """Yield each step of each consent, in the order they were written down."""
+    yield CONSENT_COLUMNS
+    after = 0
+    while True:
+        query = (
+            select(Consent, Subscriber.email, Wording.text)
+            .join(Subscription, Subscription.id == Consent.subscription_id)
+            .join(Subscriber, Subscriber.id == Subscription.subscriber_id)
+            .outerjoin(Wording, Wording.id == Consent.wording_id)
+            .where(Consent.id > after, Subscription.newsletter_id == newsletter.id)
+            .order_by(Consent.id)
+            .limit(BATCH)
+        )
+        found = session.execute(query).all()
+        for step, email, wording in found:
+            detail = json.dumps(step.detail, ensure_ascii=False)
+            said = step.page, step.network, wording or "", detail
+            yield email, step.event, step.at.isoformat(), *said
+            session.expunge(step)
+        if len(found) < BATCH:
+            return
+        after = found[-1][0].id
 
 
 def csv_lines(rows: Iterator[dict[str, str]]) -> Iterator[str]:

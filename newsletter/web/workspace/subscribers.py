@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import flask
 from flask import Blueprint, Response, request
+from sqlalchemy.orm import Session
 from werkzeug.wrappers import Response as AnyResponse
 
 from newsletter.audit import recording
@@ -123,20 +124,39 @@ def add_one(newsletter: Newsletter) -> AnyResponse | tuple[str, int]:
     return flask.redirect(flask.url_for("subscribers.index", slug=newsletter.slug))
 
 
+def _readers(session: Session, newsletter: Newsletter) -> Iterator[str]:
+    return exporting.csv_lines(exporting.export_rows(session, newsletter))
+
+
+def _suppressions(session: Session, newsletter: Newsletter) -> Iterator[str]:
+    return exporting.table_lines(exporting.suppression_rows(session, newsletter))
+
+
+def _consents(session: Session, newsletter: Newsletter) -> Iterator[str]:
+    return exporting.table_lines(exporting.consent_rows(session, newsletter))
+
+
+# What can be handed over beside the readers themselves.
+EXPORTS = {"suppressions": _suppressions, "consents": _consents}
+
+
 @bp.post("/editor/<slug>/subscribers/export")
 @needs(Role.OWNER)
 def export(newsletter: Newsletter) -> Response:
     """Hand over all subscribers as CSV; a POST, as it takes addresses out."""
     database, newsletter_id = current_database(), newsletter.id
+    what = request.form.get("what", "")
+    write = EXPORTS.get(what, _readers)
     with writing(newsletter) as (session, _here):
-        recording.note(session, "exported", "readers")
+        label = what if what in EXPORTS else ""
+        recording.note(session, "exported", "readers", label=label)
 
     def lines() -> Iterator[str]:
         with database.reading() as session:
-            here = session.get_one(Newsletter, newsletter_id)
-            yield from exporting.csv_lines(exporting.export_rows(session, here))
+            yield from write(session, session.get_one(Newsletter, newsletter_id))
 
-    name = f"{newsletter.slug}-{utcnow():%Y-%m-%d}.csv"
+    kind = f"-{what}" if what in EXPORTS else ""
+    name = f"{newsletter.slug}{kind}-{utcnow():%Y-%m-%d}.csv"
     return Response(
         lines(),
         mimetype="text/csv",

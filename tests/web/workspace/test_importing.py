@@ -230,3 +230,26 @@ def test_what_is_no_file_of_readers_leaves_nothing_behind(
         run = uploads.begin(session, other, "x.csv", editor_id=None, now=utcnow())
     for rest in ("", "/progress", "/report.csv"):
         assert client.get(f"{PATH}{run.id}{rest}").status_code == 404
+
+
+def test_suppressions_and_consents_are_handed_over(
+    app: Flask, client: FlaskClient, database: Database, settings: Settings
+) -> None:
+    path = upload(client, FILE.encode())
+    press(client, path, "import", {"consent": "=1+1", **GHOST})
+    work(database, settings)
+    owner = as_editor(app, Role.OWNER)
+    found = {}
+    for what in ("suppressions", "consents"):
+        data = {"csrf_token": csrf_token(owner, PATH), "what": what}
+        answer = owner.post("/editor/labbet/subscribers/export", data=data)
+        found[what] = list(csv.DictReader(io.StringIO(answer.text)))
+    (stopped,) = found["suppressions"]
+    assert (stopped["reason"], stopped["email"]) == ("left", "")
+    assert (len(stopped["hash"]), stopped["note"]) == (64, "'=1+1")
+    assert [row["email"] for row in found["consents"]] == [
+        "asa@example.org",
+        "här@example.org",
+    ]
+    assert {row["step"] for row in found["consents"]} == {"imported"}
+    assert "members.csv" in found["consents"][0]["wording"]

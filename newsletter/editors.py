@@ -66,9 +66,11 @@ def works_with_several(editor: Editor) -> bool:
     return len(editor.roles) > 1 or any(m.newsletter_id is None for m in editor.roles)
 
 
-def newsletters_of(session: Session, editor: Editor) -> list[Newsletter]:
+def newsletters_of(
+    session: Session, editor: Editor, limit: int | None = None
+) -> list[Newsletter]:
     """Return the newsletters an editor works with, by title."""
-    query = select(Newsletter).order_by(Newsletter.title, Newsletter.id)
+    query = select(Newsletter).order_by(Newsletter.title, Newsletter.id).limit(limit)
     if all(membership.newsletter_id is not None for membership in editor.roles):
         query = query.where(
             Newsletter.id.in_(

@@ -241,6 +241,8 @@ class Newsletter(Base):
     halted_at: Mapped[datetime | None]  # a backup was restored: a person looks first
     record_network: Mapped[bool] = mapped_column(default=True)
     public_archive: Mapped[bool] = mapped_column(default=True)
+    # On the start page and for search engines; else only for who has the address.
+    listed: Mapped[bool] = mapped_column(default=True)
     hold_unknown: Mapped[bool] = mapped_column(default=False)  # else sent again
     posts_on_page: Mapped[int] = mapped_column(default=10)
     undo_seconds: Mapped[int] = mapped_column(default=30)  # after "Send"; 0: none

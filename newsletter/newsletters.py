@@ -43,6 +43,12 @@ def all_newsletters(session: Session) -> list[Newsletter]:
     return list(session.scalars(select(Newsletter).order_by(Newsletter.title)))
 
 
+def listed_newsletters(session: Session) -> list[Newsletter]:
+    """Return by title the newsletters that strangers are shown the way to."""
+    query = select(Newsletter).where(Newsletter.listed).order_by(Newsletter.title)
+    return list(session.scalars(query))
+
+
 def sender_line(newsletter: Newsletter) -> str:
     """Return who sends and from where on one line, each named once (LEG-20)."""
     lines = [line.strip(" ,") for line in newsletter.postal_address.splitlines()]
@@ -74,8 +80,6 @@ def create(session: Session, slug: str, **values: Any) -> Newsletter:
     values.setdefault("rhythms", list(rhythms.DEFAULT_CHOICE))
     values.setdefault("languages", list(i18n.available()))
     change(newsletter, **values)
-    others = [code for code in newsletter.languages if code != newsletter.language]
-    newsletter.languages = [newsletter.language, *others]
     session.add(newsletter)
     session.flush()
     return newsletter
@@ -93,8 +97,8 @@ def change(newsletter: Newsletter, **values: Any) -> None:
                 field="default_rhythm",
             )
         newsletter.default_rhythm = offered[0]
-    if newsletter.language not in (newsletter.languages or []):
-        newsletter.languages = [newsletter.language, *(newsletter.languages or [])]
+    others = [c for c in newsletter.languages or [] if c != newsletter.language]
+    newsletter.languages = [newsletter.language, *others]
 
 
 def _line(limit: int) -> Callable[[str, str], str]:
@@ -317,6 +321,7 @@ CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "by_language": _check_flag,
     "record_network": _check_flag,
     "public_archive": _check_flag,
+    "listed": _check_flag,
     "hold_unknown": _check_flag,
     "undo_seconds": _number(0, MAX_UNDO_SECONDS),
     "new_topics": _check_flag,

@@ -146,6 +146,11 @@ def note(
         log.changes.append(change)
 
 
+def is_secret(column: str) -> bool:
+    """Tell by a column's name that what it holds is never told."""
+    return bool(_SECRET.search(column))
+
+
 def _log_of(session: Session | None) -> _Log | None:
     return session.info.get(_INFO) if session is not None else None
 
@@ -303,7 +308,7 @@ def _side(
 
 
 def _tell(watched: Watched, name: str, value: Any) -> Any:
-    if name in watched.private or _SECRET.search(name):
+    if name in watched.private or is_secret(name):
         return HIDDEN if value else None
     return _told(value)
 

@@ -33,10 +33,11 @@ Disallow: /unsubscribe/
 @bp.get("/")
 def front() -> ResponseReturnValue:
     """Lead to the only newsletter, list several, or tell the first step."""
-    found = newsletters.all_newsletters(db.session())
+    found = newsletters.listed_newsletters(db.session())
     if len(found) == 1:
         return redirect(url_for("pages.show", slug=found[0].slug))
-    return frame.show("public/front.html", None, newsletters=found)
+    is_new = not (found or newsletters.all_newsletters(db.session()))
+    return frame.show("public/front.html", None, newsletters=found, is_new=is_new)
 
 
 @bp.get("/robots.txt")

@@ -33,7 +33,7 @@ class Place:
 def index() -> Response:
     """List each newsletter's own map."""
     base = current_settings().base_url
-    found = newsletters.all_newsletters(db.session())
+    found = newsletters.listed_newsletters(db.session())
     places = [Place(f"{base}/{newsletter.slug}/sitemap.xml") for newsletter in found]
     return _answer("public/sitemaps.xml", places)
 

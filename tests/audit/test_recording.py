@@ -35,6 +35,10 @@ from newsletter.subscribers.consent import Origin
 from newsletter.subscribers.importing import Importer, Report, Source
 from tests.factories import NOW, make_newsletter, make_post, make_subscription
 
+TOLD_OF_READERS = {
+    *("status", "language", "rhythm", "all_topics", "requested_at", "confirmed_at"),
+    *("left_at", "paused_until"),
+}
 EMAIL = "anna.secret@exempel.example"
 
 
@@ -74,6 +78,9 @@ def test_every_table_is_watched_or_left_out_with_a_reason() -> None:
     for model, how in watched.WATCHED.items():
         columns = {column.key for column in model.__mapper__.column_attrs}
         named = how.quiet | how.private | how.writing | {how.about}
+        if how.kind == "reader":  # what is not private of readers is listed here
+            told = columns - how.untold - how.private
+            assert {c for c in told if not recording.is_secret(c)} <= TOLD_OF_READERS
         assert named | ({how.label, how.part} - {""}) <= columns, model
 
 

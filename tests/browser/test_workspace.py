@@ -15,6 +15,7 @@ from newsletter.digests import design, drafts, planning, publish
 from newsletter.digests.design import Draft
 from newsletter.errors import InkorgError
 from newsletter.models import (
+    AuditEntry,
     Delivery,
     DeliveryState,
     Feed,
@@ -56,6 +57,7 @@ PAGES = (
     "/editor/labbet/design/versions/1/",
     "/editor/labbet/settings/",
     "/editor/labbet/settings/people/",
+    "/editor/labbet/settings/changes/",
     "/editor/labbet/settings/rhythms",
     "/editor/account/",
     "/editor/account/password",
@@ -94,7 +96,12 @@ def filled(database: Database) -> int:
         origin = Origin("https://labbet.example/", "192.0.2.4", "Ja, tack. " * 20)
         consent.record(session, first, consent.CONFIRMED, origin, now=NOW)
         issue_id = sending(session, labbet)
-        editors.add(session, "b@redaktion.example", Role.EDITOR, labbet, now=NOW)
+        bo = editors.add(session, "b@redaktion.example", Role.EDITOR, labbet, now=NOW)
+        for values in ({"title": "Labbet", "about": "Ord " * 40}, {"state": "sending"}):
+            entry = AuditEntry(newsletter_id=labbet.id, editor_id=bo.id, who=bo.email)
+            entry.what, entry.kind, entry.label = "changed", "newsletter", labbet.title
+            entry.before, entry.after = {"title": "x" * 90}, values
+            session.add(entry)
         return issue_id
 
 

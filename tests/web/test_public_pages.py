@@ -5,9 +5,10 @@ from datetime import UTC, datetime, timedelta
 
 from flask import Flask
 from flask.testing import FlaskClient
+from sqlalchemy import update
 
 from newsletter.db import Database
-from newsletter.models import Author, PostState
+from newsletter.models import Author, Newsletter, PostState
 from tests.factories import make_newsletter, make_post
 
 SWEDISH = {"Accept-Language": "sv"}
@@ -235,6 +236,25 @@ def test_the_front_page_leads_on(client: FlaskClient, database: Database) -> Non
     page = client.get("/").text
     assert '<a href="/annat/">' in page
     assert '<a href="/labbet/">' in page
+
+
+def test_what_is_not_listed_is_found_by_its_address_alone(
+    client: FlaskClient, database: Database
+) -> None:
+    with database.transaction() as session:
+        hidden = make_newsletter(session)
+        make_newsletter(session, "annat", title="Annat brev")
+        hidden.listed = False
+    assert client.get("/").headers["Location"] == "/annat/"
+    assert "/labbet/" not in client.get("/sitemap.xml").text
+    page = client.get("/labbet/").text
+    assert '<meta name="robots" content="noindex">' in page
+    assert "noindex" not in client.get("/annat/").text
+    with database.transaction() as session:
+        session.execute(update(Newsletter).values(listed=False))
+    front = client.get("/", headers=SWEDISH).text
+    assert "newsletter create" not in front
+    assert "/annat/" not in front
 
 
 def test_robots_keep_out_of_personal_pages(client: FlaskClient) -> None:

@@ -30,6 +30,7 @@ from newsletter.web.login import LOGIN, NEEDS, NOTHING, current_editor
 
 View = TypeVar("View", bound=Callable[..., Any])
 
+OTHERS_SHOWN = 12  # newsletters to go over to; the start page lists them all
 MAX_ID = 2**31 - 1
 
 # The pages of one newsletter, as the navigation shows them: name, words, path.
@@ -121,7 +122,7 @@ def render(template: str, newsletter: Newsletter | None, /, **values: Any) -> st
         navigation=shown,
         may_edit=_may(editor, newsletter, Role.EDITOR),
         duration=rendering.words().duration,
-        works_with_several=editors.works_with_several(editor),
+        others=_others(editor, newsletter),
         may_own=may_own,
         tells_seen=sessions.is_due(),
         **values,
@@ -131,6 +132,14 @@ def render(template: str, newsletter: Newsletter | None, /, **values: Any) -> st
 def say(message: str, kind: str = "good", **values: object) -> None:
     """Show a line on the next page: what was done."""
     flask.flash(rendering.words().gettext(message, **values), kind)
+
+
+def _others(editor: Editor, newsletter: Newsletter | None) -> list[Newsletter]:
+    """Return the first other newsletters that one may go over to."""
+    if newsletter is None or not editors.works_with_several(editor):
+        return []
+    found = editors.newsletters_of(db.session(), editor, OTHERS_SHOWN + 1)
+    return [one for one in found if one.id != newsletter.id][:OTHERS_SHOWN]
 
 
 def _may(editor: Editor, newsletter: Newsletter | None, role: Role) -> bool:

@@ -47,6 +47,19 @@ VALUES = {
     "hidden": N_("(not shown)"),
 }
 
+POST_STATES = {
+    "draft": N_("Draft"),
+    "held": N_("Held back"),
+    "published": N_("Published"),
+    "withdrawn": N_("Withdrawn post"),
+}
+
+MODES = {
+    "automatic": N_("By themselves"),
+    "held": N_("By themselves, after an editor's yes"),
+    "hand": N_("By hand"),
+}
+
 FIELDS = {
     "about": N_("About"),
     "accent": N_("Colour"),
@@ -79,7 +92,7 @@ FIELDS = {
     "languages": N_("Languages"),
     "left_at": N_("Left"),
     "link": N_("Link"),
-    "listed": N_("In the public archive"),
+    "listed": N_("Shown to everyone"),
     "markdown": N_("Text"),
     "mf_recovery_codes": N_("Recovery codes"),
     "mode": N_("How digests go out"),

@@ -3,7 +3,8 @@
 import csv
 import io
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from typing import Any
@@ -26,14 +27,27 @@ from newsletter.web.workspace.change_words import (
     ACTS,
     FIELDS,
     KINDS,
+    MODES,
     PARTS,
+    POST_STATES,
     VALUES,
 )
+from newsletter.web.workspace.people import ROLE_WORDS
+from newsletter.web.workspace.sending import STATE_WORDS
+from newsletter.web.workspace.subscribers import STATUS_WORDS
 
 bp = Blueprint("changes", __name__)
 
 SHOWN = 50
 COMMANDS = "command"  # among the people one can choose
+MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00")
+VALUE_WORDS: dict[tuple[str, str], Mapping[Any, str]] = {
+    ("membership", "name"): ROLE_WORDS,
+    ("issue", "state"): STATE_WORDS,
+    ("reader", "status"): STATUS_WORDS,
+    ("post", "state"): POST_STATES,
+    ("newsletter", "mode"): MODES,
+}
 COLUMNS = ("at", "who", "what", "kind", "id", "name", "before", "after")
 
 
@@ -62,7 +76,9 @@ def index(newsletter: Newsletter) -> str:
     return render(
         "editor/changes.html",
         newsletter,
-        entries=[(entry, _lines(entry)) for entry in found[:SHOWN]],
+        entries=[
+            (entry, _lines(entry, newsletter.timezone)) for entry in found[:SHOWN]
+        ],
         next_before=found[SHOWN - 1].id if len(found) > SHOWN else None,
         people=reading.people(session, newsletter),
         chosen={name: request.args.get(name, "") for name in _FIELDS},
@@ -134,22 +150,37 @@ def _midnight(day: date | None, newsletter: Newsletter) -> datetime | None:
     return datetime.combine(day, time(), zone) if day else None
 
 
-def _lines(entry: AuditEntry) -> list[Line]:
+def _lines(entry: AuditEntry, zone: str) -> list[Line]:
     """Set what was beside what is, in the words of the page."""
     names = dict.fromkeys((*entry.before, *entry.after))
     return [
         Line(
-            _name(name),
-            _value(entry.before.get(name)),
-            _value(entry.after.get(name)),
+            _name(entry.kind, name),
+            _told(entry.kind, name, entry.before.get(name), zone),
+            _told(entry.kind, name, entry.after.get(name), zone),
         )
         for name in names
     ]
 
 
-def _name(name: str) -> str:
+def _told(kind: str, name: str, value: Any, zone: str) -> str:
+    """Write a value as the pages write it: a role, a state, a moment."""
+    words = rendering.words()
+    known: Mapping[Any, str] = VALUE_WORDS.get((kind, name), {})
+    if isinstance(value, str) and value in known:
+        shown = known[value]
+        return words.gettext(shown)
+    if isinstance(value, str) and MOMENT.fullmatch(value):
+        return words.moment(datetime.fromisoformat(value), zone)
+    return _value(value)
+
+
+def _name(kind: str, name: str) -> str:
     """Name a column, or that of a part: "post 12.excerpt"."""
     words = rendering.words()
+    if (kind, name) == ("membership", "name"):
+        shown = KINDS[kind]
+        return words.gettext(shown)
     whole, _, last = name.rpartition(".")
     part, _, which = (whole or name).partition(" ")
     shown = words.gettext(FIELDS[last]) if last in FIELDS else last.replace("_", " ")

@@ -25,7 +25,7 @@ LINES = (
     *("accent", "language", "timezone"),
 )
 NUMBERS = ("posts_on_page", "undo_seconds")
-SWITCHES = ("record_network", "public_archive", "hold_unknown")
+SWITCHES = ("listed", "record_network", "public_archive", "hold_unknown")
 COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 SOCIAL_ROWS = 4
 MOST_TYPED = 20_000

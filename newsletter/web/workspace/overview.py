@@ -25,6 +25,7 @@ from newsletter.web.workspace.access import (
     render,
     this_editor,
 )
+from newsletter.web.workspace.people import ROLE_WORDS
 from newsletter.web.workspace.sending import STATE_COLOURS, STATE_WORDS, UNDER_WAY
 
 bp = Blueprint("overview", __name__)
@@ -44,7 +45,8 @@ def start(editor: Editor) -> Response | str:
     return render(
         "editor/start.html",
         None,
-        newsletters=found,
+        newsletters=[(one, editors.role_of(editor, one)) for one in found],
+        ROLE_WORDS=ROLE_WORDS,
         may_create=editors.may_create(editor),
     )
 

@@ -43,8 +43,8 @@ def test_an_editors_change_stands_there_with_their_name(
     assert "bo@b.example" in page
     assert name not in page
     found = owner.get(f"{PAGE}?kind=membership").text
-    assert "“bo@b.example”" in found
-    assert "viewer" in found
+    assert "Roll · bo@b.example" in found
+    assert "Läsbehörig" in found
     assert "Inget sådant" in owner.get(f"{PAGE}?until=2020-01-01").text
     for odd in ("person=x&before=-1", "person=99999999999&since=13", "kind=%00"):
         assert owner.get(f"{PAGE}?{odd}").status_code == 200
@@ -70,10 +70,10 @@ def test_pages_follow_each_other(app: Flask, database: Database) -> None:
     owner = as_editor(app, Role.OWNER, labbet)
     first = owner.get(f"{PAGE}?kind=topic&person=command").text
     assert "Ämne 50" in first
-    assert "Ämne 0”" not in first
+    assert "Ämne 0</span>" not in first
     link = first.partition('rel="next" href="')[2].partition('"')[0]
     second = owner.get(link.replace("&amp;", "&")).text
-    assert "Ämne 0”" in second
+    assert "Ämne 0</span>" in second
     assert "'=cmd" in owner.get(f"{PAGE[:-1]}.csv?kind=topic").text
 
 

@@ -117,7 +117,7 @@ def test_without_a_second_factor_one_is_led_to_set_it_up(
     for path in ("/editor/labbet/", "/editor/labbet/posts/"):
         assert bo.get(path).location == SECOND
     page = bo.get(SECOND).text
-    assert page.count("kräver en andra faktor") == 1
+    assert page.count("kräver tvåstegsinloggning") == 1
     assert post(bo, "/editor/labbet/posts/fetch") == 403
     assert bo.get("/editor/annat/").status_code == 404  # no word of its rules
     switch_on(bo)
@@ -156,7 +156,7 @@ def test_a_lost_factor_is_reset_by_an_owner_of_all_it_guards(
     with database.reading() as session:
         found = editors.by_email(session, BO)
         assert found and not editors.has_second_factor(found)
-    assert "Din andra faktor är nollställd" in subjects(database)
+    assert "Din tvåstegsinloggning är nollställd" in subjects(database)
     assert "reset" in acts(database)
 
 
@@ -207,3 +207,25 @@ def test_browsers_have_names() -> None:
     )
     assert described(agent) == "Safari, iPhone"
     assert described("Werkzeug/3") == ""
+
+
+def test_one_person_has_a_role_in_each_newsletter_and_goes_between_them(
+    app: Flask, database: Database, labbet: Newsletter
+) -> None:
+    with database.transaction() as session:
+        annat = make_newsletter(session, "annat", title="Annat brev")
+        make_newsletter(session, "tredje", title="Tredje brevet")
+        annat.listed = False
+    bo = as_editor(app, Role.OWNER, labbet, BO)
+    assert "Andra nyhetsbrev" not in bo.get("/editor/labbet/").text
+    with database.transaction() as session:
+        editors.add(session, BO, Role.VIEWER, annat, now=NOW)
+    page = bo.get("/editor/labbet/").text
+    assert '<a href="/editor/annat/">Annat brev</a>' in page
+    assert "Tredje" not in page
+    start = bo.get("/editor/?all=1").text
+    assert "/annat/ · Läsbehörig · inte på startsidan" in start
+    assert bo.get(PEOPLE).status_code == 200
+    assert bo.get("/editor/annat/").status_code == 200
+    assert bo.get("/editor/annat/settings/people/").status_code == 403
+    assert bo.get("/editor/tredje/").status_code == 404

@@ -33,7 +33,7 @@ def with_installation(command: Callable[..., Any]) -> Callable[..., Any]:
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         with create_app().app_context():
             place = Installation(current_settings(), current_database())
-            place.database.on_begin = _watch
+            place.database.on_begin = _recording()
             try:
                 return command(place, *args, **kwargs)
             finally:
@@ -42,12 +42,12 @@ def with_installation(command: Callable[..., Any]) -> Callable[..., Any]:
     return wrapper
 
 
-def _watch(session: Session) -> None:
-    """Record what a command changes as its own: "issue send"."""
+def _recording() -> Callable[[Session], None]:
+    """Return what records a command's changes as its own: "issue send"."""
     context = click.get_current_context()
     root = context.find_root().command_path
-    name = context.command_path.removeprefix(root).strip()
-    recording.watch(session, lambda: Actor(name))
+    actor = Actor(context.command_path.removeprefix(root).strip())
+    return lambda session: recording.watch(session, lambda: actor)
 
 
 def example(text: str) -> str:

@@ -218,6 +218,11 @@ def examples(session: Session, settings: Settings) -> dict[str, list[Any]]:
         "membership_id": [session.scalar(select(func.max(Membership.id)))],
         "number": [session.scalar(select(func.max(Design.number)))],
         "archive.show.number": [newsletter.last_number - 1, 1],
+        **{
+            f"issue_versions.{page}.{name}": value
+            for page in ("show", "mail")
+            for name, value in (("issue_id", issues[-1:]), ("number", [1]))
+        },
         "issue_id": issues,
         "sending.ask_cancel.issue_id": issues[:1],
         "sending.ask.issue_id": issues[-1:],

@@ -43,7 +43,7 @@ from newsletter import editors, migrate, newsletters
 from newsletter.config import Settings
 from newsletter.db import Database, utcnow
 from newsletter.demo import content
-from newsletter.digests import design, drafts, letters, publish
+from newsletter.digests import design, drafts, letters, publish, versions
 from newsletter.mail import ledger
 from newsletter.models import (
     ClaimMark,
@@ -145,11 +145,13 @@ def about(session: Session, now: datetime) -> Seeded:
     letter = letters.write(
         session, newsletter, subject="Enkät", body="Hej, vad tycker du?", now=now
     )
+    draft = drafts.draft(session, newsletter, now=now)
+    versions.note(session, draft, now=now)
     return Seeded(
         newsletter_id=newsletter.id,
         large=tuple(large),
         sending=large[0],
-        draft=drafts.draft(session, newsletter, now=now).id,
+        draft=draft.id,
         letter=letter.id,
     )
 

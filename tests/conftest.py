@@ -184,8 +184,7 @@ def app(settings: Settings) -> Iterator[Flask]:
     app.config.clear()
     app.config.update(configuration)
     with app.app_context():
-        if db.engine.dialect.name == "sqlite":
-            db.engine.dispose()
+        db.engine.dispose()
 
 
 @pytest.fixture

@@ -446,9 +446,12 @@ function dragPosts(list) {
 function followProgress(box) {
   const voice = document.querySelector("[data-voice]");
   let spoken = -1;
+  let leaving = false; // a form was sent: its answer is the next page, not a reload
+  document.addEventListener("submit", () => (leaving = true));
+  addEventListener("pageshow", () => (leaving = false));
 
   async function look() {
-    if (!document.hidden) await fetchFigures();
+    if (!document.hidden && !leaving) await fetchFigures();
     setTimeout(look, POLL_MS);
   }
 
@@ -461,7 +464,7 @@ function followProgress(box) {
       return;
     }
     box.classList.toggle("is-stale", !response.ok);
-    if (!response.ok) return;
+    if (!response.ok || leaving) return;
     if (response.redirected) location.reload(); // logged out meanwhile
     const state = response.headers.get("X-Issue-State");
     if (state !== box.dataset.state) location.reload();

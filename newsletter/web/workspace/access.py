@@ -122,7 +122,7 @@ def render(template: str, newsletter: Newsletter | None, /, **values: Any) -> st
         navigation=shown,
         may_edit=_may(editor, newsletter, Role.EDITOR),
         duration=rendering.words().duration,
-        others=_others(editor, newsletter),
+        neighbours=_neighbours(editor, newsletter),
         may_own=may_own,
         tells_seen=sessions.is_due(),
         **values,
@@ -134,7 +134,7 @@ def say(message: str, kind: str = "good", **values: object) -> None:
     flask.flash(rendering.words().gettext(message, **values), kind)
 
 
-def _others(editor: Editor, newsletter: Newsletter | None) -> list[Newsletter]:
+def _neighbours(editor: Editor, newsletter: Newsletter | None) -> list[Newsletter]:
     """Return the first other newsletters that one may go over to."""
     if newsletter is None or not editors.works_with_several(editor):
         return []

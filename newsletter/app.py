@@ -45,6 +45,7 @@ from newsletter.web.workspace import (
     posts,
     reader,
     rhythm_settings,
+    segments,
     sending,
     subscribers,
     topics,
@@ -61,7 +62,7 @@ BLUEPRINTS = (
     importing.bp,
     feeds.bp,
     *(posts.bp, fetching.bp, authors.bp, issues.bp, issue_preview.bp, sending.bp),
-    *(letters.bp, topics.bp),
+    *(letters.bp, topics.bp, segments.bp),
     *(approval.bp, calendar.bp, issue_versions.bp),
     outcome.bp,
 )

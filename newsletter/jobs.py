@@ -22,11 +22,19 @@ from newsletter import editors
 from newsletter.audit import reading
 from newsletter.config import Settings
 from newsletter.db import Database
-from newsletter.digests import drafts, forecast, planning, publish, retrying, telling
+from newsletter.digests import (
+    drafts,
+    forecast,
+    planning,
+    publish,
+    retrying,
+    saved_segments,
+    telling,
+)
 from newsletter.digests.planning import GRACE as GRACE
 from newsletter.errors import N_, InkorgError
 from newsletter.mail import destinations, keyring, probing
-from newsletter.models import Issue, Job, Newsletter, UsedLink
+from newsletter.models import Issue, Job, Newsletter, SavedSegment, UsedLink
 from newsletter.posts import editing, fetching, websub
 from newsletter.subscribers import (
     directory,
@@ -369,6 +377,16 @@ def _count_readers(database: Database, _settings: Settings, now: datetime) -> in
     return len(counted)
 
 
+def _count_segments(database: Database, _settings: Settings, now: datetime) -> int:
+    with database.reading() as session:
+        saved = session.scalars(select(SavedSegment)).all()
+        counted = [(one, saved_segments.count(session, one, now=now)) for one in saved]
+    for one, readers in counted:
+        with database.transaction() as session:
+            saved_segments.keep_count(session, one, readers, now=now)
+    return len(counted)
+
+
 def _merge_addresses(database: Database, _settings: Settings, _now: datetime) -> None:
     """Write the index of addresses anew, in short transactions."""
     first = more = True
@@ -405,6 +423,7 @@ TASKS = (
     Task("look-at-senders", timedelta(hours=3), look_at_senders),
     Task("reckon-readers", timedelta(seconds=20), reckon_readers),
     Task("index-addresses", timedelta(minutes=1), _index_addresses),
+    Task("count-segments", timedelta(hours=1), _count_segments),
     Task("merge-addresses", timedelta(days=1), _merge_addresses),
     Task("forget", timedelta(hours=1), _forget),
     Task("forget-changes", timedelta(hours=1), _forget_changes),

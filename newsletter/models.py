@@ -4,12 +4,14 @@
         │          feed_push │ │     portrait, author_spelling; hub_parting
         │                    │ └──< post_topic >── topic ──< category
         ├──< subscription >── subscriber           a person's bond to one newsletter
-        │        └──< consent >── wording          what they agreed to, append-only
+        │        ├──< consent >── wording          what they agreed to, append-only
+        │        └──< note                         what editors know of them
         ├──< dkim_key, sender_flaw                 what signs its mail, what is amiss
         ├──< schedule, occurrence ── issue         when its rhythms fall due
         ├──< design >── logo                       how its mail looks: each version
         ├──< issue ──< issue_post >── post         posts chosen to go out together
         │      └──< message ──< delivery           an edition, and one line per reader
+        ├──< segment                               some of its readers, by a name
         ├──< picture                               what letters show
         ├──< audit                                 who changed what
         ├──< tally, reckoning                      how many readers, as of a moment
@@ -641,6 +643,23 @@ class Subscription(Base):
     newsletter: Mapped[Newsletter] = relationship()
 
 
+class SavedSegment(Base):
+    """Some of a newsletter's readers by a name; `text` is `digests/segments.py`'s."""
+
+    __tablename__ = "segment"
+    __table_args__ = (UniqueConstraint("newsletter_id", "name"),)
+
+    id: Mapped[Key]
+    newsletter_id: Mapped[int] = mapped_column(
+        ForeignKey("newsletter.id", ondelete="CASCADE")
+    )
+    name: Mapped[str] = mapped_column(String(80))
+    text: Mapped[Words]
+    readers: Mapped[int | None]  # when it was counted last
+    counted_at: Mapped[datetime | None]
+    created_at: Mapped[Created]
+
+
 class Tally(Base):
     """How many subscriptions of a large newsletter stood where, when it was counted."""
 
@@ -720,6 +739,20 @@ class Consent(Base):
     page: Mapped[Url] = mapped_column(default="")  # where it was done
     network: Mapped[str] = mapped_column(String(60), default="")  # truncated
     detail: Mapped[Data] = mapped_column(default=dict)
+
+
+class Note(Base):
+    """What an editor noted about a reader."""
+
+    __tablename__ = "note"
+
+    id: Mapped[BigKey]
+    subscription_id: Mapped[int] = mapped_column(
+        ForeignKey("subscription.id", ondelete="CASCADE"), index=True
+    )
+    text: Mapped[Words]
+    written_by: Mapped[Email]  # the editor's address then
+    created_at: Mapped[Created]
 
 
 class Suppression(Base):

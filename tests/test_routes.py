@@ -13,7 +13,14 @@ from sqlalchemy import select
 from newsletter import links, pictures
 from newsletter.config import Settings
 from newsletter.db import Base, Database, utcnow
-from newsletter.digests import design, drafts, letters, publish, versions
+from newsletter.digests import (
+    design,
+    drafts,
+    letters,
+    publish,
+    saved_segments,
+    versions,
+)
 from newsletter.models import (
     Author,
     Feed,
@@ -25,7 +32,7 @@ from newsletter.models import (
     Status,
 )
 from newsletter.posts import topics
-from newsletter.subscribers import sheets, uploads
+from newsletter.subscribers import notes, sheets, uploads
 from newsletter.web import security
 from tests.factories import NOW, make_newsletter, make_post, make_subscription
 from tests.web.at_work import as_editor
@@ -67,10 +74,14 @@ def world(database: Database, settings: Settings) -> dict[str, Any]:
         session.add(Portrait(author_id=asa.id, key=key, image=b"JPEG"))
         post = make_post(session, labbet, link="")
         reader = make_subscription(session, labbet, "anna@exempel.example")
+        note = notes.add(session, reader, "Ringde", by="a@x.example", now=NOW)
         waiting = make_subscription(
             session, labbet, "bo@exempel.example", status=Status.PENDING
         )
         topic = topics.create(session, labbet, "Klimat")
+        saved = saved_segments.save(
+            session, labbet, None, "Engelska", "language:en", now=NOW
+        )
         issue = drafts.draft(session, labbet, now=NOW)
         publish.send(session, settings, issue, now=NOW)
         make_post(session, labbet)
@@ -114,6 +125,8 @@ def world(database: Database, settings: Settings) -> dict[str, Any]:
             "number": 1,
             "issue_id": draft.id,
             "subscription_id": reader.id,
+            "note_id": note.id,
+            "segment_id": saved.id,
             "subscriber_id": reader.subscriber_id,
             "waiting": [waiting.id, waiting.round],
             "reader": [reader.id, reader.round],

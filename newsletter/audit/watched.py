@@ -26,6 +26,7 @@ from newsletter.models import (
     Portrait,
     Post,
     PostTopic,
+    SavedSegment,
     Subscriber,
     Subscription,
     Suppression,
@@ -115,6 +116,7 @@ WATCHED: dict[type[Base], Watched] = {
         writing=_names("place hidden featured title excerpt"),
     ),
     Occurrence: Watched("occurrence", label="rhythm"),
+    SavedSegment: Watched("segment", label="name", quiet=_names("readers counted_at")),
     Subscriber: Watched("reader", private=_names("email email_key name")),
     Subscription: Watched(
         "reader",
@@ -179,4 +181,5 @@ NOT_WATCHED = {
     "import_chunk": "uploaded files, gone within a week",
     "import_key": "what a trial has met",
     "sender_flaw": "what the clock sees in the DNS",
+    "note": "say themselves who wrote them, and go when a reader is erased",
 }

@@ -23,6 +23,7 @@ REQUESTED, CONFIRMED, IMPORTED = "requested", "confirmed", "imported"
 CHANGED, PAUSED, RESUMED = "changed", "paused", "resumed"
 LEFT, RETURNED, SUPPRESSED = "left", "returned", "suppressed"
 ADDRESS_CHANGED, MERGED = "address changed", "merged"
+LIFTED = "lifted"  # a suppression; detail["status"] is what the subscription was then
 
 
 @dataclass(frozen=True, slots=True)

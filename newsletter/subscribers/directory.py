@@ -19,7 +19,7 @@ STREAM_BATCH = 1000
 FEW = 10_000  # subscriptions that are all looked at for one page
 MANY = 20_000  # subscriptions that are not counted for every page
 # How many are looked at, the newest first, before a page is shown as it is.
-STEPS = (200, 2_000, 8_000)
+STEPS = (200, 2_000, 6_000)
 NEWEST = 2**31 - 1
 
 

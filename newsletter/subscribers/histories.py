@@ -33,6 +33,7 @@ STEPS = {
     consent.SUPPRESSED: N_("Suppressed"),
     consent.ADDRESS_CHANGED: N_("Changed address"),
     consent.MERGED: N_("Became one with another address"),
+    consent.LIFTED: N_("The stop was lifted"),
 }
 
 # What a subscription was after each step that says so.
@@ -45,7 +46,9 @@ STATUS_AFTER = {
     consent.PAUSED: Status.PAUSED,
     consent.LEFT: Status.LEFT,
     consent.SUPPRESSED: Status.SUPPRESSED,
+    consent.LIFTED: Status.LEFT,
 }
+NAMED_THERE = (consent.IMPORTED, consent.LIFTED)  # what the step's detail says
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +124,7 @@ def status_at(steps: Sequence[Step], moment: datetime) -> Status | None:
         if entry.step.at > moment:
             break
         after = STATUS_AFTER.get(entry.step.event)
-        if entry.step.event == consent.IMPORTED:
-            after = Status(entry.step.detail.get("status", Status.ACTIVE))
+        if entry.step.event in NAMED_THERE:
+            after = Status(entry.step.detail.get("status") or Status.ACTIVE)
         status = after or status
     return status

@@ -10,6 +10,7 @@ from newsletter.models import (
     Consent,
     Delivery,
     FormerToken,
+    Note,
     Status,
     Subscriber,
     Subscription,
@@ -75,7 +76,7 @@ def _absorb(
     session.flush()
     old, new = goes.id, stays.id
     tokens = {"leave": goes.leave_token, "preferences": goes.preferences_token}
-    for model in (Consent, Delivery, FormerToken):
+    for model in (Consent, Delivery, FormerToken, Note):
         session.execute(
             update(model)
             .where(model.subscription_id == old)

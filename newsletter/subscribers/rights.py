@@ -21,6 +21,7 @@ from newsletter.models import (
     Delivery,
     FormerToken,
     Message,
+    Note,
     Postponed,
     Rate,
     Subscriber,
@@ -138,6 +139,12 @@ def everything_about(
             _facts(row)
             for row in session.scalars(
                 select(FormerToken).where(FormerToken.subscription_id.in_(ids))
+            )
+        ],
+        "notes": [
+            _facts(row)
+            for row in session.scalars(
+                select(Note).where(Note.subscription_id.in_(ids)).order_by(Note.id)
             )
         ],
         "waiting_for": [

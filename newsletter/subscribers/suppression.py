@@ -1,5 +1,6 @@
 """Addresses that are not to be mailed: only their keyed hash is known."""
 
+from collections.abc import Mapping
 from datetime import datetime
 
 from sqlalchemy import delete, or_, select, update
@@ -12,14 +13,15 @@ from newsletter.subscribers import consent
 from newsletter.subscribers.consent import Origin
 
 # Strongest first: a weaker reason never takes a stronger one's place.
-NEVER, COMPLAINED, BOUNCED, LEFT, ERASED = (
+NEVER, COMPLAINED, BOUNCED, LEFT, ERASED, OTHER = (
     "never",
     "complained",
     "bounced",
     "left",
     "erased",
+    "other",
 )
-STRENGTH = (NEVER, COMPLAINED, BOUNCED, LEFT, ERASED)
+STRENGTH = (NEVER, COMPLAINED, LEFT, BOUNCED, ERASED, OTHER)
 # Not even a new sign-up gets an answer: the person said so, to us or to their provider.
 SILENT = frozenset({NEVER, COMPLAINED})
 
@@ -40,11 +42,12 @@ def suppress(
     newsletter_id: int | None = None,
     note: str = "",
     now: datetime,
+    detail: Mapping[str, str] | None = None,
 ) -> None:
     """Stop all mail to an address, from one newsletter or (None) from every one.
 
     Takes effect at once, also in the middle of a send, and makes every confirmation
-    link sent so far void. Safe to call twice.
+    link sent so far void. Safe to call twice. `detail` goes to the history.
     """
     remember(
         session,
@@ -57,6 +60,7 @@ def suppress(
     for subscription in _subscriptions(session, address_hash, newsletter_id):
         if subscription.status == Status.SUPPRESSED:
             continue
+        was = subscription.status
         # Someone who left has left, whatever else happened to the address.
         if subscription.status != Status.LEFT:
             subscription.status = Status.SUPPRESSED
@@ -68,7 +72,7 @@ def suppress(
             consent.SUPPRESSED,
             Origin(),
             now=now,
-            detail={"reason": reason},
+            detail={**(detail or {}), "reason": reason, "was": was.value},
         )
         ledger.skip_subscription(session, subscription.id, reason=reason, now=now)
 

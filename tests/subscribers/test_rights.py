@@ -49,7 +49,7 @@ NOT_ABOUT_READERS = {
     *("claim_mark", "lease", "hub_parting"),
     "editor_session",
     "audit",  # knows readers by their number alone
-    *("tally", "reckoning", "sender_flaw"),
+    *("tally", "reckoning", "sender_flaw", "segment"),
     "draft_version",
     # Uploaded lists and their reports, gone within a week; see docs/decisions.md.
     *("import_run", "import_chunk", "import_key"),
@@ -57,7 +57,7 @@ NOT_ABOUT_READERS = {
 }
 HANDED_OVER = {
     *("subscriber", "subscription", "subscription_topic", "consent", "delivery"),
-    *("former_token", "suppression", "rate", "postponed"),
+    *("former_token", "suppression", "rate", "postponed", "note"),
 }
 
 

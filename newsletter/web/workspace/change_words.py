@@ -29,6 +29,7 @@ KINDS = {
     "occurrence": N_("Moment of a rhythm"),
     "reader": N_("Reader"),
     "readers": N_("Readers"),
+    "segment": N_("Segment"),
     "suppression": N_("Stop"),
     "dkim_key": N_("DKIM key"),
 }
@@ -133,6 +134,7 @@ FIELDS = {
     "status": N_("Status"),
     "subject": N_("Subject"),
     "tagline": N_("Tagline"),
+    "text": N_("Conditions"),
     "tf_primary_method": N_("Second factor"),
     "tf_totp_secret": N_("Key of the second factor"),
     "theme": N_("Theme"),

@@ -12,7 +12,7 @@ from newsletter.errors import InkorgError, InvalidInput
 from newsletter.models import Issue, IssueKind, Newsletter
 from newsletter.web.workspace import issue_form
 
-ALL, CHOSEN, TYPED = "all", "chosen", "typed"
+ALL, CHOSEN, SAVED, TYPED = "all", "chosen", "saved", "typed"
 SPANS = (
     *("active:30d", "active:90d", "active:365d"),
     *("silent:90d", "silent:180d", "silent:365d"),
@@ -70,6 +70,7 @@ class LetterForm:
     fingerprint: str
     version: int = 0
     sitting: str = ""
+    saved: str = ""  # the conditions of the saved segment that was chosen
     test_to: str = ""
     picture_alt: str = ""
 
@@ -78,6 +79,8 @@ class LetterForm:
         """Return whom the letter is for, as text."""
         if self.who == CHOSEN:
             return self.picked.text()
+        if self.who == SAVED:
+            return self.saved
         return self.segment.strip() if self.who == TYPED else ""
 
     def words(self) -> Words:
@@ -127,8 +130,9 @@ def typed(form: MultiDict[str, str]) -> LetterForm:
         preview_text=form.get("preview_text", ""),
         opening=form.get("opening", ""),
         language=form.get("letter_language", ""),
-        who=who if who in (CHOSEN, TYPED) else ALL,
+        who=who if who in (CHOSEN, SAVED, TYPED) else ALL,
         segment=form.get("segment", ""),
+        saved=form.get("saved", ""),
         picked=Picked(
             topics=form.getlist("topics")[:MANY],
             languages=form.getlist("languages")[:MANY],

@@ -7,11 +7,11 @@ from flask import Blueprint, Response, request
 from sqlalchemy import select
 from werkzeug.wrappers import Response as AnyResponse
 
-from newsletter import i18n, rhythms
+from newsletter import editors, i18n, rhythms
 from newsletter.db import db, utcnow
 from newsletter.digests import explain
 from newsletter.digests.explain import Explanation
-from newsletter.errors import N_, Conflict
+from newsletter.errors import N_, InkorgError, InvalidInput
 from newsletter.models import (
     DeliveryState,
     Issue,
@@ -26,16 +26,20 @@ from newsletter.subscribers import (
     choices,
     directory,
     histories,
+    notes,
     rights,
     starting,
+    stopping,
     suppression,
 )
 from newsletter.web import rendering
-from newsletter.web.security import current_settings
+from newsletter.web.security import current_settings, status_of
 from newsletter.web.workspace.access import needs, render, say, this_editor, writing
 from newsletter.web.workspace.subscribers import STATUS_COLOURS, STATUS_WORDS
 
 bp = Blueprint("reader", __name__)
+
+Answer = AnyResponse | tuple[str, int]
 
 ISSUES = 20
 MAX_BACK = 2000  # characters of the list's query
@@ -45,10 +49,12 @@ REASONS = {
     suppression.NEVER: N_("They never want mail from us again"),
     suppression.BOUNCED: N_("The address does not work"),
     suppression.COMPLAINED: N_("They reported us for spam"),
+    suppression.OTHER: N_("Another reason, in words"),
 }
 WHY_STOPPED = {
     **REASONS,
     suppression.ERASED: N_("They had themselves erased"),
+    suppression.OTHER: N_("A reason of our own"),
 }
 
 DELIVERY_WORDS = {
@@ -62,11 +68,25 @@ DELIVERY_WORDS = {
     DeliveryState.COMPLAINED: N_("marked as spam"),
 }
 
+_ASK_AGAIN = N_(
+    "The stop is lifted. Add the address by hand to ask them to confirm again."
+)
+_LIFTED = {
+    Status.ACTIVE: N_("The stop is lifted. They get the next issue again."),
+    Status.PENDING: N_("The stop is lifted. They have not confirmed yet."),
+}
+
 
 @bp.get("/editor/<slug>/subscribers/<int:subscription_id>/")
 @needs(Role.EDITOR)
 def show(newsletter: Newsletter, subscription_id: int) -> str:
     """Show everything about one reader, newest first."""
+    return _page(newsletter, subscription_id)
+
+
+def _page(
+    newsletter: Newsletter, subscription_id: int, error: InkorgError | None = None
+) -> str:
     session = db.session()
     found = _subscription(newsletter, subscription_id)
     issues = session.scalars(
@@ -88,9 +108,12 @@ def show(newsletter: Newsletter, subscription_id: int) -> str:
         coming=_coming(newsletter, found),
         rhythm=rhythms.describe(found.rhythm, words),
         topics=_topics(newsletter, found),
-        stopped=sorted(
-            suppression.reasons(session, found.subscriber.address_hash, newsletter.id)
-        ),
+        stopped=sorted(stopping.why_stopped(session, found)),
+        SILENT=suppression.SILENT,
+        notes=notes.of(session, found),
+        error=words.error(error) if error else "",
+        field=getattr(error, "field", ""),
+        typed=request.form,
         language_name=i18n.language(found.language).name,
         back=request.args.get("back", "")[:MAX_BACK],
         DELIVERY_WORDS=DELIVERY_WORDS,
@@ -103,48 +126,69 @@ def show(newsletter: Newsletter, subscription_id: int) -> str:
 
 @bp.post("/editor/<slug>/subscribers/<int:subscription_id>/stop")
 @needs(Role.EDITOR)
-def stop(newsletter: Newsletter, subscription_id: int) -> AnyResponse:
-    """Stop this newsletter's mail to a reader."""
-    reason = request.form.get("reason", "")
-    if reason not in REASONS:
-        reason = suppression.LEFT
-    note = request.form.get("note", "").strip()[:500]
-    with writing(newsletter) as (session, here):
-        found = directory.subscription(session, here, subscription_id)
-        suppression.suppress(
-            session,
-            found.subscriber.address_hash,
-            reason=reason,
-            newsletter_id=here.id,
-            note=f"{this_editor().email}: {note}" if note else this_editor().email,
-            now=utcnow(),
-        )
+def stop(newsletter: Newsletter, subscription_id: int) -> Answer:
+    """Stop this newsletter's mail to a reader, with a reason."""
+    try:
+        with writing(newsletter) as (session, here):
+            stopping.stop(
+                session,
+                directory.subscription(session, here, subscription_id),
+                reason=request.form.get("reason", ""),
+                words=request.form.get("words", ""),
+                by=this_editor().email,
+                now=utcnow(),
+            )
+    except InvalidInput as error:
+        return _page(newsletter, subscription_id, error), status_of(error)
     say(N_("No more mail goes there, not even from an issue being sent now."))
     return _back(newsletter, subscription_id)
 
 
 @bp.post("/editor/<slug>/subscribers/<int:subscription_id>/lift")
 @needs(Role.EDITOR)
-def lift(newsletter: Newsletter, subscription_id: int) -> AnyResponse:
-    """Let mail go to an address again. Only the reader's own word takes back a "never".
+def lift(newsletter: Newsletter, subscription_id: int) -> Answer:
+    """Let mail go to an address again, with a reason."""
+    try:
+        with writing(newsletter) as (session, here):
+            status = stopping.lift(
+                session,
+                directory.subscription(session, here, subscription_id),
+                words=request.form.get("words", ""),
+                by=this_editor().email,
+                now=utcnow(),
+            )
+    except InvalidInput as error:
+        return _page(newsletter, subscription_id, error), status_of(error)
+    say(_LIFTED.get(status, _ASK_AGAIN))
+    return _back(newsletter, subscription_id)
 
-    They come back as a reader when they sign up or are added and confirm anew.
-    """
+
+@bp.post("/editor/<slug>/subscribers/<int:subscription_id>/notes")
+@needs(Role.EDITOR)
+def note(newsletter: Newsletter, subscription_id: int) -> Answer:
+    """Note something about a reader."""
+    try:
+        with writing(newsletter) as (session, here):
+            found = directory.subscription(session, here, subscription_id)
+            text, by = request.form.get("note", ""), this_editor().email
+            notes.add(session, found, text, by=by, now=utcnow())
+    except InkorgError as error:
+        return _page(newsletter, subscription_id, error), status_of(error)
+    return _back(newsletter, subscription_id)
+
+
+@bp.post("/editor/<slug>/subscribers/<int:subscription_id>/notes/<int:note_id>/remove")
+@needs(Role.EDITOR)
+def remove_note(
+    newsletter: Newsletter, subscription_id: int, note_id: int
+) -> AnyResponse:
+    """Remove a note: one's own, or as an owner anybody's."""
+    editor = this_editor()
+    may_any = editors.may(editor, newsletter, Role.OWNER)
     with writing(newsletter) as (session, here):
         found = directory.subscription(session, here, subscription_id)
-        address_hash = found.subscriber.address_hash
-        suppression.lift(session, address_hash, here.id)
-        if suppression.reasons(session, address_hash, here.id):
-            raise Conflict(
-                N_(
-                    "This person said never again. Only they can change that, by"
-                    " signing up anew."
-                )
-            )
-        if found.status is Status.SUPPRESSED:
-            found.status = Status.LEFT
-            found.left_at = utcnow()
-    say(N_("The stop is lifted. Add the address by hand to ask them to confirm again."))
+        notes.remove(session, found, note_id, by=editor.email, any_=may_any)
+    say(N_("The note is removed."))
     return _back(newsletter, subscription_id)
 
 

@@ -3,6 +3,8 @@
 import dataclasses
 import functools
 from collections.abc import Iterator
+from datetime import date
+from zoneinfo import ZoneInfo
 
 import flask
 from flask import Blueprint, Response, request
@@ -11,7 +13,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from newsletter.audit import recording
 from newsletter.db import current_database, db, utcnow
-from newsletter.digests import segments
+from newsletter.digests import saved_segments, segments
 from newsletter.errors import N_, InkorgError, InvalidInput
 from newsletter.models import Newsletter, Role, Status
 from newsletter.subscribers import directory, exporting, signup
@@ -25,6 +27,7 @@ from newsletter.web.workspace.subscriber_filter import Wanted
 bp = Blueprint("subscribers", __name__)
 
 PAGE = 50
+FIRST_YEAR = 1990  # nobody asked for a newsletter by mail before
 STATUS_WORDS = {
     Status.ACTIVE: N_("Active"),
     Status.PENDING: N_("Not confirmed"),
@@ -74,6 +77,7 @@ def index(newsletter: Newsletter) -> str | AnyResponse:
         problem=words.error(problem) if problem else "",
         marked=subscriber_filter.marked(wanted.segment, problem),
         address=functools.partial(_address, newsletter),
+        saved=saved_segments.of(session, newsletter),
         back=request.query_string.decode(errors="replace"),
         today=now.date().isoformat(),
         STATUS_WORDS=STATUS_WORDS,
@@ -105,6 +109,9 @@ def add_one(newsletter: Newsletter) -> AnyResponse | tuple[str, int]:
             "Added by %(editor)s, who wrote: %(source)s",
             editor=this_editor().email,
             source=source,
+        )
+        words = (
+            f"{words} ({asked_on})" if (asked_on := _asked_on(newsletter)) else words
         )
         with writing(newsletter) as (session, here):
             signup.request_subscription(
@@ -173,6 +180,24 @@ def _address(newsletter: Newsletter, wanted: Wanted, **other: object) -> str:
     return flask.url_for("subscribers.index", slug=newsletter.slug, **query)
 
 
+def _asked_on(newsletter: Newsletter) -> str:
+    """Return the day on which somebody asked, as it was typed."""
+    typed = request.form.get("asked_on", "").strip()
+    if not typed:
+        return ""
+    today = utcnow().astimezone(ZoneInfo(newsletter.timezone)).date()
+    try:
+        day = date.fromisoformat(typed) if len(typed) == len("2026-01-31") else None
+    except ValueError:
+        day = None
+    if day is None or day > today or day.year < FIRST_YEAR:
+        raise InvalidInput(
+            N_("Write the day they asked on as 2026-01-31; it cannot lie ahead."),
+            field="asked_on",
+        )
+    return day.isoformat()
+
+
 def _add_page(newsletter: Newsletter, error: InkorgError | None = None) -> str:
     return render(
         "editor/subscriber_add.html",
@@ -181,4 +206,6 @@ def _add_page(newsletter: Newsletter, error: InkorgError | None = None) -> str:
         field=getattr(error, "field", ""),
         email=request.form.get("email", ""),
         source=request.form.get("source", ""),
+        asked_on=request.form.get("asked_on", ""),
+        today=utcnow().date().isoformat(),
     )

@@ -185,6 +185,7 @@ def test_someone_added_by_hand_confirms_like_everybody(
     path = f"{LIST}add"
     token = csrf_token(client, path)
     data = {"email": "ny@exempel.se", "source": "Listan på mötet", "csrf_token": token}
+    data["asked_on"] = "2026-05-12"
     assert client.post(path, data=data).location == LIST
     with database.reading() as session:
         found = session.scalars(select(Subscription)).one()
@@ -194,6 +195,7 @@ def test_someone_added_by_hand_confirms_like_everybody(
         wording = session.get_one(Wording, step.wording_id).text
         assert wording == (
             "Tillagd av owner@redaktion.example, som skrev: Listan på mötet"
+            " (2026-05-12)"
         )
         kinds = session.scalars(select(Message.kind)).all()
     assert kinds == ["confirm"]
@@ -210,6 +212,9 @@ def test_adding_asks_how_they_asked(client: FlaskClient, database: Database) -> 
     assert answer.status_code == 400
     assert 'id="source-error"' in answer.text
     assert 'value="ny@exempel.se"' in answer.text
+    wrong = client.post(path, data={**data, "source": "möte", "asked_on": "2999-01-01"})
+    assert wrong.status_code == 400
+    assert 'id="asked_on-error"' in wrong.text
     wrong = client.post(path, data={**data, "source": "möte", "email": "nix"})
     assert wrong.status_code == 400
     assert 'id="email-error"' in wrong.text
@@ -250,29 +255,29 @@ def stop(client: FlaskClient, reader_id: int, **data: str) -> None:
 def test_mail_is_stopped_with_a_reason_and_let_go_again(
     client: FlaskClient, database: Database, reader_id: int
 ) -> None:
-    stop(client, reader_id, reason="left", note="ringde i dag")
-    with database.reading() as session:
-        assert session.get_one(Subscription, reader_id).status is Status.SUPPRESSED
-        kept = session.scalars(select(Suppression)).one()
-        assert (kept.reason, kept.note) == (
-            "left",
-            "owner@redaktion.example: ringde i dag",
-        )
     path = f"{LIST}{reader_id}/"
-    assert "Inga mejl går till adressen" in client.get(path).text
-    client.post(f"{path}lift", data={"csrf_token": csrf_token(client, path)})
+    token = csrf_token(client, path)
+    wrong = client.post(f"{path}stop", data={"csrf_token": token, "reason": "other"})
+    assert wrong.status_code == 400
+    assert 'id="words-error"' in wrong.text
+    assert 'value="other" selected' in wrong.text
+    nonsense = {"csrf_token": token, "reason": "<script>"}
+    assert client.post(f"{path}stop", data=nonsense).status_code == 400
+    stop(client, reader_id, reason="left", words="ringde <i>i dag</i>")
+    page = client.get(path).text
+    assert "Inga mejl går till adressen" in page
+    assert "ringde &lt;i&gt;i dag&lt;/i&gt;" in page
+    data = {"csrf_token": token}
+    assert client.post(f"{path}lift", data=data).status_code == 400
+    data["words"] = "Vill läsa igen"
+    assert client.post(f"{path}lift?back=q%3Danna", data=data).location == (
+        f"{path}?back=q%3Danna"
+    )
     with database.reading() as session:
         assert session.scalars(select(Suppression)).all() == []
         # Mail may go there again, but nobody is made a reader without their word.
         assert session.get_one(Subscription, reader_id).status is Status.LEFT
-
-
-def test_an_unknown_reason_is_no_reason(
-    client: FlaskClient, database: Database, reader_id: int
-) -> None:
-    stop(client, reader_id, reason="<script>")
-    with database.reading() as session:
-        assert session.scalars(select(Suppression.reason)).all() == ["left"]
+    assert "Vill läsa igen" in client.get(path).text
 
 
 def test_never_is_the_readers_own_to_take_back(
@@ -284,10 +289,31 @@ def test_never_is_the_readers_own_to_take_back(
             session, found.subscriber.address_hash, reason="never", now=NOW
         )
     path = f"{LIST}{reader_id}/"
-    answer = client.post(f"{path}lift", data={"csrf_token": csrf_token(client, path)})
-    assert answer.status_code == 409
+    assert 'name="words"' not in client.get(path).text
+    data = {"csrf_token": csrf_token(client, path), "words": "ångrade sig"}
+    assert client.post(f"{path}lift", data=data).status_code == 409
     with database.reading() as session:
         assert session.scalars(select(Suppression.reason)).all() == ["never"]
+
+
+def test_notes_say_who_wrote_them(
+    app: Flask, client: FlaskClient, labbet: Newsletter, reader_id: int
+) -> None:
+    path = f"{LIST}{reader_id}/"
+    colleague = as_editor(app, Role.EDITOR, labbet)
+    token, theirs = csrf_token(client, path), csrf_token(colleague, path)
+    empty = client.post(f"{path}notes", data={"csrf_token": token, "note": " "})
+    assert empty.status_code == 400
+    assert 'id="note-error"' in empty.text
+    client.post(f"{path}notes", data={"csrf_token": token, "note": "Skriv <b>Du</b>"})
+    page = colleague.get(path).text
+    assert "Skriv &lt;b&gt;Du&lt;/b&gt;" in page
+    assert "owner@redaktion.example" in page
+    assert "/notes/1/remove" not in page
+    gone = f"{path}notes/1/remove"
+    assert colleague.post(gone, data={"csrf_token": theirs}).status_code == 403
+    assert client.post(gone, data={"csrf_token": token}).location == path
+    assert "Skriv" not in client.get(path).text
 
 
 def test_everything_known_is_handed_over(client: FlaskClient, reader_id: int) -> None:

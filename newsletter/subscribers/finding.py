@@ -143,7 +143,9 @@ def _query(session: Session, needle: str, before: int) -> Select[int]:
     else:
         searched, at = _PLAIN, _PLAIN.c.id
         parts = func.address_parts(cast(needle, Text))
-        asked = func.address_parts(_PLAIN.c.email_key).bool_op("@>")(parts)
+        # As the index sorts them; under another collation it would not be asked.
+        stored = func.address_parts(_PLAIN.c.email_key).collate("C")
+        asked = stored.bool_op("@>")(parts)
     query = select(Subscriber.id).join(searched, at == Subscriber.id)
     return query.where(asked, at < before, holds([needle])).order_by(at.desc())
 

@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 from sqlalchemy.orm import Session
 
 from newsletter.errors import InvalidInput, NotFound
@@ -148,6 +148,26 @@ def test_the_index_forgets_who_is_erased_and_follows_who_moves(
     assert finding.look_up(
         session, ["zqx."], before=again.subscriber_id + 1, limit=9
     ).ids == [again.subscriber_id]
+
+
+def test_the_index_is_asked(session: Session) -> None:
+    asked: list[str] = []
+
+    @event.listens_for(session.connection(), "before_cursor_execute")
+    def explain(*given: Any) -> None:
+        connection, cursor, statement, parameters = given[:4]
+        if "address_search" not in statement or "max(" in statement:
+            return
+        if "sqlite" in connection.dialect.name:
+            cursor.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)
+        else:
+            cursor.execute("SET LOCAL enable_seqscan = off")
+            cursor.execute(f"EXPLAIN {statement}", parameters)
+        asked.extend(str(row) for row in cursor.fetchall())
+
+    finding.look_up(session, ["anna"], before=1, limit=9)
+    plan = "\n".join(asked)
+    assert "ix_address_search_parts" in plan or "VIRTUAL TABLE INDEX" in plan, plan
 
 
 def test_nothing_of_an_erased_address_stays_in_the_index(

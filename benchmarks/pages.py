@@ -63,6 +63,7 @@ VARIANTS = {
     "posts.index": ("", "?q=gången", "?state=draft"),
     "issues.index": ("", "?before=250"),
     "archive.index": ("", "?before=250"),
+    "reports.index": ("", "?before=250"),
     "sending.readers": ("", "?which=bounced", "?who=anna"),
     "design.accent_sample": ("?accent=%23245c8b",),
     "settings.accent_sample": ("?accent=%23245c8b",),

@@ -39,7 +39,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session
 
 from benchmarks.installation import opened, settings_for, value_of, words_of
-from newsletter import editors, migrate, newsletters
+from newsletter import editors, jobs, migrate, newsletters
 from newsletter.config import Settings
 from newsletter.db import Database, utcnow
 from newsletter.demo import content
@@ -128,7 +128,7 @@ def seed(url: str, readers: int = READERS, issues: int = ISSUES) -> Seeded:
                     )
                 step(session)
             print(f"  {name}: {time.monotonic() - began:.1f} s", flush=True)
-        tidy(database)
+        tidy(database, settings_for(url))
         with database.transaction() as session:
             return about(session, now)
 
@@ -508,7 +508,7 @@ REPLIES = ("550 5.1.1 No such user", "552 5.2.2 Mailbox full",
 REASONS = ("no_mailbox", "mailbox_full", "no_host", "blocked")
 
 
-def tidy(database: Database) -> None:
+def tidy(database: Database, settings: Settings) -> None:
     """Let the clock and the database catch up, as they do by themselves in time."""
     now, added = utcnow() + finding.SETTLED, 1
     while added:
@@ -517,6 +517,8 @@ def tidy(database: Database) -> None:
     with database.transaction() as session:
         for newsletter_id, counts in directory.count_many(session).items():
             directory.keep_counts(session, newsletter_id, counts, now=now)
+    while jobs.count_issues(database, settings, now):
+        pass
     with database.engine.connect() as connection:
         connection = connection.execution_options(isolation_level="AUTOCOMMIT")
         connection.execute(text("ANALYZE" if database.is_sqlite else "VACUUM ANALYZE"))

@@ -44,6 +44,7 @@ from newsletter.web.workspace import (
     people,
     posts,
     reader,
+    reports,
     rhythm_settings,
     segments,
     sending,
@@ -65,6 +66,7 @@ BLUEPRINTS = (
     *(letters.bp, topics.bp, segments.bp),
     *(approval.bp, calendar.bp, issue_versions.bp),
     outcome.bp,
+    reports.bp,
 )
 
 

@@ -140,6 +140,11 @@ class Language:
         """Write a share of one: "64 %"."""
         return format_percent(share, locale=self.locale)
 
+    def exact_percent(self, share: float) -> str:
+        """Write a share of one so that small ones can be told apart: "0,04 %"."""
+        pattern = self.locale.percent_formats[None].pattern
+        return format_percent(share, pattern.replace("##0", "##0.##"), self.locale)
+
     def enumeration(self, words: list[str], *, either: bool = False) -> str:
         """Write an enumeration: "a, b och c", or "a, b eller c"."""
         if either:

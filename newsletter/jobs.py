@@ -27,6 +27,7 @@ from newsletter.digests import (
     forecast,
     planning,
     publish,
+    reports,
     retrying,
     saved_segments,
     telling,
@@ -359,6 +360,18 @@ def look_at_senders(
     return lacking
 
 
+def count_issues(database: Database, _settings: Settings, now: datetime) -> int:
+    """Count what became of issues, each kept as soon as it is counted."""
+    with database.reading() as session:
+        due = reports.due(session, now=now)
+    for issue_id in due:
+        with database.reading() as session:
+            counted = reports.count(session, issue_id, now=now)
+        with database.transaction() as session:
+            reports.keep(session, counted)
+    return len(due)
+
+
 def _renew_keys(database: Database, settings: Settings, _now: datetime) -> int:
     with database.transaction() as session:
         return keyring.renew(session, settings)
@@ -422,6 +435,7 @@ TASKS = (
     Task("count-readers", timedelta(minutes=2), _count_readers),
     Task("look-at-senders", timedelta(hours=3), look_at_senders),
     Task("reckon-readers", timedelta(seconds=20), reckon_readers),
+    Task("count-issues", timedelta(seconds=15), count_issues),
     Task("index-addresses", timedelta(minutes=1), _index_addresses),
     Task("count-segments", timedelta(hours=1), _count_segments),
     Task("merge-addresses", timedelta(days=1), _merge_addresses),

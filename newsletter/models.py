@@ -10,6 +10,7 @@
         ├──< schedule, occurrence ── issue         when its rhythms fall due
         ├──< design >── logo                       how its mail looks: each version
         ├──< issue ──< issue_post >── post         posts chosen to go out together
+        │      ├── issue_report                     what became of it, in sums
         │      └──< message ──< delivery           an edition, and one line per reader
         ├──< segment                               some of its readers, by a name
         ├──< picture                               what letters show
@@ -889,6 +890,31 @@ class Issue(Base):
     posts: Mapped[list["IssuePost"]] = relationship(
         order_by="IssuePost.place", cascade="all, delete-orphan"
     )
+
+
+class IssueReport(Base):
+    """What became of an issue, in sums that the clock keeps (`digests/reports.py`)."""
+
+    __tablename__ = "issue_report"
+
+    issue_id: Mapped[int] = mapped_column(
+        ForeignKey("issue.id", ondelete="CASCADE"), primary_key=True
+    )
+    readers: Mapped[int]
+    delivered: Mapped[int]
+    deferred: Mapped[int]
+    bounced: Mapped[int]
+    failed: Mapped[int]
+    skipped: Mapped[int]
+    complained: Mapped[int]
+    left: Mapped[int]
+    # [state, reason, readers], the commonest first.
+    reasons: Mapped[list[Any]] = mapped_column(JSON, default=list)
+    passed_at: Mapped[datetime | None]  # when those who took it at once had it
+    counted_at: Mapped[datetime]
+    next_at: Mapped[datetime | None]  # null: not again
+
+    issue: Mapped[Issue] = relationship()
 
 
 class IssuePost(Base):

@@ -182,4 +182,5 @@ NOT_WATCHED = {
     "import_key": "what a trial has met",
     "sender_flaw": "what the clock sees in the DNS",
     "note": "say themselves who wrote them, and go when a reader is erased",
+    "issue_report": "counts, kept up by the clock",
 }

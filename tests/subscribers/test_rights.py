@@ -54,6 +54,7 @@ NOT_ABOUT_READERS = {
     # Uploaded lists and their reports, gone within a week; see docs/decisions.md.
     *("import_run", "import_chunk", "import_key"),
     "retry",
+    "issue_report",  # sums
 }
 HANDED_OVER = {
     *("subscriber", "subscription", "subscription_topic", "consent", "delivery"),

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
+from typing import Any
 
 from newsletter.subscribers.directory import Growth
 
@@ -13,17 +14,17 @@ WIDTH, HEIGHT, TOP = 300, 100, 12
 class Line:
     """A series of totals and its path; `area` goes down to the ground."""
 
-    totals: list[tuple[date, int]]
+    totals: list[tuple[Any, int]]  # a day, or whatever they stand at
     path: str
     area: str
 
     @property
-    def first(self) -> tuple[date, int]:
+    def first(self) -> tuple[Any, int]:
         """Return where it begins."""
         return self.totals[0]
 
     @property
-    def last(self) -> tuple[date, int]:
+    def last(self) -> tuple[Any, int]:
         """Return where it ends."""
         return self.totals[-1]
 
@@ -41,8 +42,15 @@ def readers_over_time(growth: Sequence[Growth], now: int) -> Line | None:
     totals.reverse()
     if len(totals) < 2 or not any(step.joined or step.left for step in growth):
         return None
+    return line(totals)
+
+
+def line(totals: Sequence[tuple[Any, int]]) -> Line | None:
+    """Draw some totals in their order. None if there are fewer than two."""
+    if len(totals) < 2:
+        return None
     path = _path([total for _, total in totals])
-    return Line(totals, path, f"{path} V{HEIGHT} H0 Z")
+    return Line(list(totals), path, f"{path} V{HEIGHT} H0 Z")
 
 
 def _path(values: Sequence[int]) -> str:

@@ -9,7 +9,7 @@ from flask.testing import FlaskClient
 from werkzeug.routing import Rule
 
 from newsletter.db import Database
-from newsletter.digests import design, letters
+from newsletter.digests import design, letters, saved_segments
 from newsletter.digests.design import Draft
 from newsletter.editors import RANK
 from newsletter.models import (
@@ -26,7 +26,7 @@ from newsletter.models import (
     Role,
 )
 from newsletter.posts import topics
-from newsletter.subscribers import uploads
+from newsletter.subscribers import notes, uploads
 from newsletter.web.login import LOGIN, NEEDS, NOTHING
 from tests.factories import NOW, make_newsletter, make_post, make_subscription
 from tests.web.at_work import as_editor, csrf_token
@@ -86,7 +86,13 @@ def ids(app: Flask, database: Database) -> dict[str, dict[str, Any]]:
                 design.save(session, newsletter, Draft(), editor=None, now=NOW)
             run = uploads.begin(session, newsletter, "x.csv", editor_id=None, now=NOW)
             run.state = ImportState.READY
+            note = notes.add(session, reader, "Ringde", by="a@x.example", now=NOW)
+            saved = saved_segments.save(
+                session, newsletter, None, "Engelska", "language:en", now=NOW
+            )
             found[slug] = {
+                "note_id": note.id,
+                "segment_id": saved.id,
                 "run_id": run.id,
                 "slug": slug,
                 "newsletter": newsletter,

@@ -33,6 +33,7 @@ from newsletter.digests import (
     telling,
 )
 from newsletter.digests.planning import GRACE as GRACE
+from newsletter.digests.preflight import addresses
 from newsletter.errors import N_, InkorgError
 from newsletter.mail import destinations, keyring, probing
 from newsletter.models import Issue, Job, Newsletter, SavedSegment, UsedLink
@@ -266,6 +267,7 @@ def _forget(database: Database, _settings: Settings, now: datetime) -> None:
         gate.purge_counts(session, now=now)
         destinations.forget_old(session, now=now)
         editors.forget_sessions(session, now=now)
+        addresses.forget_old(session, now=now)
         session.execute(
             delete(UsedLink).where(UsedLink.used_at < now - KEEP_USED_LINKS)
         )

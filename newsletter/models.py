@@ -11,6 +11,7 @@
         ├──< design >── logo                       how its mail looks: each version
         ├──< issue ──< issue_post >── post         posts chosen to go out together
         │      ├── issue_report                     what became of it, in sums
+        │      ├── outside_check, link_check       what others said of it beforehand
         │      └──< message ──< delivery           an edition, and one line per reader
         ├──< segment                               some of its readers, by a name
         ├──< picture                               what letters show
@@ -1037,6 +1038,31 @@ class Picture(Base):
     size_bytes: Mapped[int]
     content: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)
     created_at: Mapped[Created]
+
+
+class LinkCheck(Base):
+    """What an address in a mail answered, the last time it was asked."""
+
+    __tablename__ = "link_check"
+
+    url_hash: Mapped[str] = mapped_column(String(64), primary_key=True)  # SHA-256
+    url: Mapped[Url]
+    status: Mapped[int] = mapped_column(default=0)  # HTTP's; 0: no answer
+    size_bytes: Mapped[int] = mapped_column(BigInteger, default=0)  # 0: not said
+    unasked: Mapped[bool] = mapped_column(default=False)  # it could not be asked
+    checked_at: Mapped[datetime] = mapped_column(index=True)
+
+
+class OutsideCheck(Base):
+    """What others said of an issue before it was sent: DNS, SpamAssassin."""
+
+    __tablename__ = "outside_check"
+
+    issue_id: Mapped[int] = mapped_column(
+        ForeignKey("issue.id", ondelete="CASCADE"), primary_key=True
+    )
+    findings: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
+    checked_at: Mapped[datetime]
 
 
 class Message(Base):

@@ -36,6 +36,7 @@ class FeedServer:
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         """Choose a free port; with `tls` it speaks https."""
         self.answers: dict[str, Answer] = {"/feed": Answer()}
+        self.knows_head: set[str] = set()
         self.asked: list[tuple[str, dict[str, str]]] = []
         self.posted: list[tuple[str, dict[str, str]]] = []  # path and form
         self.closing = threading.Event()
@@ -46,6 +47,12 @@ class FeedServer:
 
             def do_GET(self) -> None:
                 outer.answer(self)
+
+            def do_HEAD(self) -> None:
+                if self.path in outer.knows_head:
+                    outer.answer(self)
+                else:
+                    self.send_error(501)
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"])).decode()
@@ -106,7 +113,8 @@ class FeedServer:
             handler.send_header(name, value)
         handler.send_header("Content-Length", str(len(body)))
         handler.end_headers()
-        handler.wfile.write(body)
+        if handler.command != "HEAD":
+            handler.wfile.write(body)
 
     # Ways to misbehave.
 

@@ -152,6 +152,8 @@ NOT_WATCHED = {
     "audit": "the log itself",
     "feed_push": "what hubs agreed to, kept up by the clock",
     "hub_parting": "what hubs are still to be told, kept up by the clock",
+    "link_check": "what addresses in mails answered",
+    "outside_check": "what others said of an issue",
     "post_category": "what feeds say",
     "subscription_topic": "readers' own choices",
     "former_token": "follows from merging readers",

@@ -25,18 +25,11 @@ from newsletter.digests.look import Look
 from newsletter.errors import ConfigError, ThemeError
 from newsletter.mail import destinations, keyring, limits
 from newsletter.mail.keys import covers, decrypt, flaw, record_name
-from newsletter.mail.probing import Lookup, greet, is_made_up, starting
+from newsletter.mail.probing import FREE_MAIL, Lookup, greet, is_made_up, starting
 from newsletter.mail.probing import txt_lookup as txt_lookup
 from newsletter.models import Algorithm, DkimKey, Job, Newsletter
 from newsletter.posts import health, sources
 
-FREE_MAIL = frozenset(
-    {
-        *("aol.com", "gmail.com", "googlemail.com", "gmx.com", "gmx.net"),
-        *("hotmail.com", "hotmail.se", "icloud.com", "live.com", "live.se"),
-        *("outlook.com", "proton.me", "telia.com", "yahoo.com", "yahoo.se"),
-    }
-)
 MARKS = {"good": "✓", "note": "·", "wrong": "✗"}
 SPF_LOOKUPS = 10  # RFC 7208 §4.6.4
 

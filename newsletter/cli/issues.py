@@ -29,14 +29,16 @@ from newsletter.digests import (
     retrying,
     telling,
 )
+from newsletter.digests.preflight import outside
 from newsletter.digests.preflight import report as preflight
 from newsletter.digests.preflight.findings import Finding, Level
 from newsletter.digests.status import status as figures_of
-from newsletter.errors import InkorgError, InvalidInput
+from newsletter.errors import InkorgError, InvalidInput, ThemeError
 from newsletter.mail import destinations, mime, outcomes
 from newsletter.models import Issue, IssueState, Newsletter
 
 LISTED = 50
+PATIENCE = 20.0  # seconds that others have to answer
 MARKS = {
     Level.ERROR: "✗",
     Level.WARNING: "!",
@@ -224,7 +226,11 @@ def test(
 @json_option
 @with_installation
 def check(place: Installation, issue_id: int, as_json: bool) -> None:
-    """Look for what is wrong with an issue before it is sent. Exits 1 on errors."""
+    """Look for what is wrong with an issue before it is sent. Exits 1 on errors.
+
+    Its links are tried, and the DNS and SpamAssassin asked; that takes some seconds.
+    """
+    _ask_outside(place, issue_id)
     with place.database.reading() as session:
         found = drafts.find(session, issue_id)
         readers = publish.readers(session, found, now=utcnow())
@@ -386,6 +392,20 @@ def cancel(place: Installation, issue_id: int) -> None:
     with place.database.transaction() as session:
         publish.cancel(session, drafts.find(session, issue_id), now=utcnow())
     click.echo("Cancelled. Its posts are new again for those who did not get it.")
+
+
+def _ask_outside(place: Installation, issue_id: int) -> None:
+    """Ask others about an issue; where there is no mail, the report says why."""
+    try:
+        with place.database.reading() as session:
+            found = drafts.find(session, issue_id)
+            about = preflight.questions(session, place.settings, found, now=utcnow())
+    except (InvalidInput, ThemeError):
+        return
+    answers = outside.ask(place.settings, about, seconds=PATIENCE)
+    with place.database.transaction() as session:
+        drafts.find(session, issue_id)
+        outside.store(session, answers, now=utcnow())
 
 
 def _preflight(place: Installation, issue_id: int, yes: bool) -> None:

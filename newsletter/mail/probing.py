@@ -3,6 +3,7 @@
 import smtplib
 import socket
 import ssl
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -22,6 +23,13 @@ from newsletter.models import DkimKey, Newsletter, SenderFlaw
 SECONDS = 3.0  # for each answer
 MADE_UP = (".example", ".test", ".invalid", ".localhost", "localhost")
 EXAMPLES = ("example.com", "example.net", "example.org", "example.se")
+FREE_MAIL = frozenset(
+    {
+        *("aol.com", "gmail.com", "googlemail.com", "gmx.com", "gmx.net"),
+        *("hotmail.com", "hotmail.se", "icloud.com", "live.com", "live.se"),
+        *("outlook.com", "proton.me", "telia.com", "yahoo.com", "yahoo.se"),
+    }
+)
 MAX_NAME = 253  # RFC 1035 §2.3.4
 MAX_SHOWN = 300  # of what a stranger's server says
 GOOD, NOTE, WRONG = "good", "note", "wrong"
@@ -148,13 +156,22 @@ def greet(relay: Relay) -> smtplib.SMTP:
     return server
 
 
-def txt_lookup(resolver: dns.resolver.Resolver | None = None) -> Lookup:
-    """Return a function that looks up TXT records within three seconds."""
+def txt_lookup(
+    resolver: dns.resolver.Resolver | None = None, *, within: float = 0.0
+) -> Lookup:
+    """Return a function that looks up TXT records within three seconds.
+
+    `within` is how many seconds all of them together may take, where that is limited.
+    """
+    end = time.monotonic() + within
 
     def lookup(name: str) -> list[str]:
+        left = min(SECONDS, end - time.monotonic()) if within else SECONDS
+        if left <= 0:
+            raise dns.exception.Timeout
         try:
             chosen = resolver or dns.resolver.get_default_resolver()
-            answer = chosen.resolve(name, "TXT", lifetime=SECONDS)
+            answer = chosen.resolve(name, "TXT", lifetime=left)
         except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
             return []
         return [b"".join(record.strings).decode(errors="replace") for record in answer]

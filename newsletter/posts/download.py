@@ -24,7 +24,7 @@ from urllib3.util import Url, parse_url
 
 from newsletter.errors import N_, FeedError
 from newsletter.plaintext import clean
-from newsletter.posts.guard import Guard, Resolve, look_up
+from newsletter.posts.guard import Denied, Guard, NoSuchHost, Resolve, look_up
 
 MAX_BODY_BYTES = 5 * 1024 * 1024
 MAX_REDIRECTS = 5
@@ -66,6 +66,19 @@ class Download:
     unchanged: bool = False  # since last time (304); there is no body then
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What an address answered, without what it holds."""
+
+    status: int
+    content_type: str = ""
+    size: int = 0  # in bytes; 0: it does not say
+
+
+class TooSlow(FeedError):
+    """The feed's host is too slow; we stopped waiting."""
+
+
 class Refused(FeedError):
     """The feed's host did not give the feed."""
 
@@ -98,6 +111,33 @@ class Client:
                     url = urljoin(url, _location(answer))
                     moved_to = url if for_good else moved_to
         raise FeedError(N_("The feed's address leads in circles: too many redirects."))
+
+    def look(self, url: str) -> Seen:
+        """Ask whether an address answers, whatever it answers. Raises FeedError.
+
+        By HEAD, and by GET where that is refused; what it holds is not read.
+        """
+        deadline = _Deadline(time.monotonic() + self.seconds)
+        with deadline:
+            try:
+                seen = self._look("HEAD", url, deadline)
+                if seen.status < 400:
+                    return seen
+            except (Denied, NoSuchHost, TooSlow):
+                raise
+            except FeedError:  # some servers hang up on a HEAD
+                deadline.check()
+            return self._look("GET", url, deadline)
+
+    def _look(self, method: str, url: str, deadline: "_Deadline") -> Seen:
+        headers = {"User-Agent": self.agent, "Accept": "*/*", "Connection": "close"}
+        for _hop in range(MAX_REDIRECTS + 1):
+            target = _target(url)
+            with self._answer(target, headers, deadline, method=method) as answer:
+                if answer.status not in REDIRECTS:
+                    return _seen(answer)
+                url = urljoin(url, _location(answer))
+        raise FeedError(N_("The address leads in circles: too many redirects."))
 
     def post(self, url: str, form: Mapping[str, str]) -> int:
         """Send a form and return the status of the answer. Raises FeedError.
@@ -134,6 +174,7 @@ class Client:
         headers: dict[str, str],
         deadline: "_Deadline",
         body: bytes | None = None,
+        method: str = "",
     ) -> Iterator[BaseHTTPResponse]:
         """Ask one server and give its answer, every way to fail as a FeedError."""
         host = (target.host or "").strip("[]")
@@ -144,7 +185,7 @@ class Client:
         connection = self._connection(target, host, port, addresses, deadline)
         try:
             connection.request(
-                "GET" if body is None else "POST",
+                method or ("GET" if body is None else "POST"),
                 target.request_uri,
                 body=body,
                 headers=headers,
@@ -202,7 +243,7 @@ class _Deadline:
     def check(self) -> None:
         """Raise FeedError if the time is up."""
         if time.monotonic() >= self.at:
-            raise FeedError(N_("The feed's host is too slow; we stopped waiting."))
+            raise TooSlow
 
     def watch(self, sock: socket.socket) -> None:
         # TLS takes the socket over; a duplicate still reaches the same connection.
@@ -302,6 +343,15 @@ def _take(
         moved_to=moved_to,
         hub=_linked(headers.get("Link", ""), "hub", url),
         topic=_linked(headers.get("Link", ""), "self", url),
+    )
+
+
+def _seen(answer: BaseHTTPResponse) -> Seen:
+    size = answer.headers.get("Content-Length", "")[:15]
+    return Seen(
+        status=answer.status,
+        content_type=clean(answer.headers.get("Content-Type", ""))[:100],
+        size=int(size) if size.isascii() and size.isdecimal() else 0,
     )
 
 

@@ -51,6 +51,14 @@ _DENIED = tuple(
 _PUBLIC_IPV6 = IPv6Network("2000::/3")
 
 
+class Denied(FeedError):
+    """That address may not be asked from here."""
+
+
+class NoSuchHost(FeedError):
+    """There is no such host, or it cannot be looked up now."""
+
+
 class Guard:
     """Decides where a request may go."""
 
@@ -74,7 +82,7 @@ class Guard:
             raise _port_denied(port)
         found = resolve(host, port, seconds)
         if any(self.denies(address) for address in found):
-            raise FeedError(
+            raise Denied(
                 N_(
                     "%(host)s is on a private network, where feeds are not fetched."
                     " Whoever runs Inkorg can allow it with NEWSLETTER_FETCH_ALLOW."
@@ -122,7 +130,7 @@ def look_up(host: str, port: int, seconds: float) -> list[str]:
     except queue.Empty:
         answer = TimeoutError()
     if isinstance(answer, Exception) or not answer:
-        raise FeedError(
+        raise NoSuchHost(
             N_("There is no host called %(host)s, or it cannot be looked up now."),
             host=host[:100],
         )
@@ -133,7 +141,7 @@ def _ip(address: str) -> IPv4Address | IPv6Address:
     return ip_address(address.partition("%")[0])
 
 
-def _port_denied(port: int) -> FeedError:
-    return FeedError(
+def _port_denied(port: int) -> Denied:
+    return Denied(
         N_("Feeds are fetched from ports 80 and 443, not from %(port)s."), port=port
     )

@@ -93,6 +93,13 @@ function followTyping(form) {
       refresh();
     }
   });
+  // Return in a field about the preview shows it, and saves nothing.
+  document.addEventListener("keydown", (event) => {
+    const field = event.target.closest("input[data-preview-now]:not([type=radio])");
+    if (event.key !== "Enter" || !field || field.form !== form) return;
+    event.preventDefault();
+    refresh();
+  });
   form.addEventListener("inkorg:moved", refresh);
   form.addEventListener("inkorg:taken", refresh);
   // What came back unsaved is not what the frame has loaded.

@@ -14,7 +14,15 @@ from newsletter.db import Database, utcnow
 from newsletter.digests import drafts, publish
 from newsletter.mail import ledger
 from newsletter.mail.ledger import Outcome
-from newsletter.models import DeliveryState, Issue, Message, Post, PostState, Role
+from newsletter.models import (
+    DeliveryState,
+    Issue,
+    IssueState,
+    Message,
+    Post,
+    PostState,
+    Role,
+)
 from tests.browser.conftest import Live, NewPage, Theme, axe
 from tests.factories import make_newsletter, make_post, make_subscription
 
@@ -444,3 +452,35 @@ def test_a_viewer_can_look_at_the_mail_in_every_way(
     page.locator(".segments label", has_text="Text").click()
     expect(shown(page).locator("pre")).to_contain_text(TITLES[0])
     axe(page)
+
+
+def test_a_preflight_is_worked_by_keyboard_and_a_warning_has_to_be_ticked(
+    live: Live, desk: Page, database: Database, issue_id: int
+) -> None:
+    with database.transaction() as session:
+        issue = session.get_one(Issue, issue_id)
+        issue.subject, issue.opening = "HELA STADEN SKRIKER", "Hej {{ du }}"
+    desk.goto(path(live, f"issues/{issue_id}/"))
+    desk.locator("#preflight > summary").focus()
+    desk.keyboard.press("Enter")
+    expect(desk.get_by_text("En kopplingskod är kvar i det du skrev.")).to_be_visible()
+    axe(desk)
+    desk.get_by_label("Som en läsare").fill("ingen@exempel.example")
+    desk.keyboard.press("Enter")
+    expect(shown(desk).locator("body")).to_contain_text("Ingen med den adressen")
+    desk.get_by_label("Inledning").fill("Hej")
+    desk.get_by_role("button", name="Granska och skicka").click()
+
+    desk.wait_for_url("**/send")
+    axe(desk)
+    button = desk.get_by_role("button", name="Skicka till")
+    button.click()  # the browser asks for the tick
+    tick = desk.locator(".ask input[name=seen]")
+    assert tick.evaluate("box => box.matches(':invalid')")
+    assert desk.url.endswith("/send")
+    tick.focus()
+    desk.keyboard.press("Space")
+    button.click()
+    desk.wait_for_url(f"**/issues/{issue_id}/")
+    with database.reading() as session:
+        assert session.get_one(Issue, issue_id).state is not IssueState.DRAFT

@@ -438,3 +438,35 @@ def test_a_letter_is_written_looked_at_and_sent_to_some(
     assert run("issue", "send", made, "--wait").exit_code == 0
     assert {mail.message["Subject"] for mail in smtp.received} == {"Vi flyttar"}
     assert figures(run, made)["sent"] == 3
+
+
+def test_a_preflight_is_shown_and_its_errors_stop_the_send(
+    run: Run, database: Database, newsletter: Newsletter
+) -> None:
+    with database.transaction() as session:
+        for row in session.scalars(select(Post)):
+            row.link = ""  # to our own pages: nobody outside is asked
+    issue_id = run("issue", "draft", "labbet").output.strip()
+    good = run("issue", "check", issue_id)
+    assert good.exit_code == 0, good.output
+    assert "✓ The postal address is there." in good.output
+    assert "? A made-up domain: nothing is looked up for it." in good.output
+
+    with database.transaction() as session:
+        issue = session.get_one(Issue, int(issue_id))
+        issue.subject, issue.opening = "HELA STADEN SKRIKER", "Hej {{ du }}"
+    bad = run("issue", "check", issue_id, "--json")
+    assert bad.exit_code == 1
+    found = {one["code"]: one for one in json.loads(bad.output)}
+    assert found["placeholder.tag.opening"]["level"] == "error"
+    assert found["placeholder.tag.opening"]["where"] == ["{{ du }}"]
+    assert found["subject.shouts"]["level"] == "warning"
+    refused = run("issue", "send", issue_id)
+    assert isinstance(refused.exception, InkorgError)
+    assert "merge tag" in str(refused.exception)
+
+    with database.transaction() as session:
+        session.get_one(Issue, int(issue_id)).opening = ""
+    sent = run("issue", "send", issue_id)
+    assert sent.exit_code == 0, sent.output
+    assert "! The subject shouts." in sent.stderr

@@ -9,7 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from newsletter import editors, i18n, jobs
-from newsletter.config import Settings
+from newsletter.config import Relay, Settings
 from newsletter.db import Database
 from newsletter.digests import compose, design, drafts, publish, samples
 from newsletter.digests.design import Draft
@@ -36,9 +36,16 @@ NO_WAY_OUT = """\
 """
 
 
-@pytest.fixture
-def mail(settings: Settings) -> content.Mail:
+@pytest.fixture(scope="module")
+def mail() -> content.Mail:
     """A mail with which all is well; belongs to no database."""
+    settings = Settings(
+        secret_keys=("x" * 32,),
+        database_url="sqlite://",
+        base_url="http://localhost",
+        relay=Relay("127.0.0.1", 25),
+        instance_dir=Path(),
+    )
     newsletter = Newsletter(
         id=1,
         slug="labbet",

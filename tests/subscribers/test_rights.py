@@ -46,6 +46,7 @@ NOT_ABOUT_READERS = {
     *("destination", "relay_trust", "feed_push", "author_spelling", "portrait"),
     *("schedule", "occurrence", "message_post"),
     *("category", "post_category", "picture", "design", "logo"),
+    *("link_check", "outside_check"),
     *("claim_mark", "lease", "hub_parting"),
     "editor_session",
     "audit",  # knows readers by their number alone

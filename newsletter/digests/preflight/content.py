@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from newsletter import plaintext
 from newsletter.digests import compose
-from newsletter.digests.preflight import features, wayout
-from newsletter.digests.preflight.findings import Finding, Level
+from newsletter.digests.preflight import features, page, wayout
+from newsletter.digests.preflight.findings import Finding, Level, few
 from newsletter.digests.preflight.page import Page
 from newsletter.errors import N_
 from newsletter.mail.mime import Letter
@@ -19,7 +19,6 @@ from newsletter.mail.mime import Letter
 GMAIL_CUTS = 102_400  # bytes of the HTML part, encoded
 NEARLY = 95_000
 LONG_SUBJECT = 90  # characters; computers show about 70, phones 40
-MOST_SHOWN = 8  # places named by one finding
 SHOUTED = 8  # letters; fewer capitals are an abbreviation
 
 _LEFT_OVER = re.compile(
@@ -192,7 +191,7 @@ def _placeholder(code: str, field: str, level: Level, places: list[str]) -> Find
         what,
         advice,
         {"place": FIELDS[field]},
-        _few(shown),
+        few(shown),
     )
 
 
@@ -271,7 +270,7 @@ def _pictures(mail: Mail) -> Iterator[Finding]:
             Level.WARNING,
             N_("A picture says nothing to those who cannot see it."),
             N_("Write what it shows: ![two people at a table](…)."),
-            where=_few(silent),
+            where=few(silent),
         )
     elif pictures:
         yield Finding(
@@ -281,7 +280,7 @@ def _pictures(mail: Mail) -> Iterator[Finding]:
 
 def _contrast(mail: Mail) -> Iterator[Finding]:
     light = mail.page.faint.values()
-    dark = Page(mail.letter.html, night=True).faint.values()
+    dark = page.read(mail.letter.html, night=True).faint.values()
     for code, faint, what in (
         ("contrast", light, N_("Some words are hard to read on their ground.")),
         ("contrast.dark", dark, N_("Some words are hard to read in dark mode.")),
@@ -296,7 +295,7 @@ def _contrast(mail: Mail) -> Iterator[Finding]:
                 Level.WARNING,
                 what,
                 N_("Choose a colour that differs more, under Design. Aim at 4.5:1."),
-                where=_few(places),
+                where=few(places),
             )
     if not light and not dark:
         yield Finding(
@@ -315,7 +314,7 @@ def _features(mail: Mail) -> Iterator[Finding]:
             Level.WARNING,
             N_("Some mail programs do not show everything in this mail."),
             N_("Use something else, or see in a test how it looks there."),
-            where=_few(places),
+            where=few(places),
         )
     else:
         yield Finding(
@@ -323,9 +322,3 @@ def _features(mail: Mail) -> Iterator[Finding]:
             Level.PASSED,
             N_("Nothing in it is unknown to the usual mail programs."),
         )
-
-
-def _few(places: Mapping[str, object]) -> tuple[str, ...]:
-    shown = tuple(places)[:MOST_SHOWN]
-    rest = len(places) - len(shown)
-    return (*shown, f"… +{rest}") if rest else shown

@@ -36,9 +36,10 @@ class Use:
     lacking: tuple[str, ...]
 
 
-def used(page: Page) -> list[Use]:
+@functools.lru_cache(maxsize=32)
+def used(page: Page) -> tuple[Use, ...]:
     """Return what a mail uses that is not known everywhere, each once."""
-    return list(dict.fromkeys([*_elements(page), *_styles(page), *_pictures(page)]))
+    return tuple(dict.fromkeys([*_elements(page), *_styles(page), *_pictures(page)]))
 
 
 @functools.cache

@@ -19,6 +19,7 @@ class Level(enum.StrEnum):
     PASSED = "passed"
 
 
+MOST_SHOWN = 8  # places named by one finding
 ORDER = {level: number for number, level in enumerate(Level)}
 
 
@@ -79,6 +80,13 @@ class Finding:
 def ordered(found: Iterable[Finding]) -> list[Finding]:
     """Return findings with the worst first; those alike as they came."""
     return sorted(found, key=lambda finding: ORDER[finding.level])
+
+
+def few(places: Iterable[str]) -> tuple[str, ...]:
+    """Return the first places of many, and how many more there are."""
+    every = tuple(places)
+    rest = len(every) - MOST_SHOWN
+    return (*every[:MOST_SHOWN], f"… +{rest}") if rest > 0 else every
 
 
 def mark(found: Iterable[Finding]) -> str:

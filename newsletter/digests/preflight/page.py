@@ -3,6 +3,7 @@
 Both look at a mail with this: the preflight of an issue and the check of a theme.
 """
 
+import functools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -152,6 +153,12 @@ class Page(HTMLParser):
         if self._rules:
             opened = [element.selected for element in self._opened[1:]]
             yield from dark_mode.declared(self._rules, [*opened, made.selected])
+
+
+@functools.lru_cache(maxsize=32)
+def read(html: str, *, night: bool = False) -> Page:
+    """Return a mail as read; one that is looked at again is not read again."""
+    return Page(html, night=night)
 
 
 def _apply(made: _Element, name: str, value: str) -> None:

@@ -10,15 +10,15 @@ The clock asks for no yes: of its issues it holds what must not leave at all
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy.orm import Session
 
 from newsletter import i18n, newsletters
 from newsletter.config import Settings
 from newsletter.digests import compose, look, publish, wording
-from newsletter.digests.preflight import audience, content
+from newsletter.digests.preflight import audience, content, outside, page
 from newsletter.digests.preflight.findings import Finding, Level, mark, ordered
-from newsletter.digests.preflight.page import Page
 from newsletter.errors import Conflict, InkorgError
 from newsletter.mail.mime import Letter
 from newsletter.models import Issue
@@ -38,6 +38,7 @@ class Report:
 
     findings: Sequence[Finding]
     refusal: InkorgError | None = None  # why it cannot be sent, where we cannot at all
+    asked_at: datetime | None = None  # when others were asked about it
 
     def of_level(self, level: str) -> list[Finding]:
         """Return the findings of one level."""
@@ -83,11 +84,17 @@ def of(
     except InkorgError as error:
         refusals.append(error)
     else:
-        found += content.check(read(issue, letter))
+        mail = read(issue, letter)
+        found += content.check(mail)
+        found += outside.findings(session, settings, issue, mail.page)
     if readers:
         found.append(audience.check(readers, audience.last_time(session, issue)))
     found += map(Finding.of_error, refusals)
-    return Report(ordered(found), refusals[0] if refusals else None)
+    return Report(
+        findings=ordered(found),
+        refusal=refusals[0] if refusals else None,
+        asked_at=outside.looked_at(session, issue),
+    )
 
 
 def read(issue: Issue, letter: Letter) -> content.Mail:
@@ -107,7 +114,7 @@ def read(issue: Issue, letter: Letter) -> content.Mail:
         texts.append(entry.excerpt or entry.post.excerpt)
     return content.Mail(
         letter=letter,
-        page=Page(letter.html),
+        page=page.read(letter.html),
         own=own,
         posts="\n".join(texts),
         sender_line=newsletters.sender_line(issue.newsletter),
@@ -127,6 +134,15 @@ def refuse(report: Report, seen: str | None) -> None:
         raise Blocked(finding.what, **finding.values)
     if report.warnings and seen != report.mark:
         raise Unconfirmed
+
+
+def questions(
+    session: Session, settings: Settings, issue: Issue, *, now: datetime
+) -> outside.Questions:
+    """Gather what others are to be asked about an issue. Raises InkorgError."""
+    return outside.questions(
+        session, settings, issue, _letter(settings, issue), now=now
+    )
 
 
 def summary(report: Report, words: i18n.Language) -> str:

@@ -149,8 +149,8 @@ def save(newsletter: Newsletter, issue_id: int) -> Response | tuple[str, int]:
     except InkorgError as error:
         return _keep_typed(newsletter, issue_id, error)
     saving.tell(theirs)
-    if action == "review":
-        return redirect(url_for("sending.ask", slug=newsletter.slug, issue_id=issue_id))
+    if action in preflight.ACTIONS:
+        return preflight.go_on(newsletter, issue_id, action)
     if action == "test":
         trial_mails.tell(sent)
     elif not moved:

@@ -94,10 +94,8 @@ def save(newsletter: Newsletter, letter_id: int) -> AnyResponse | tuple[str, int
     except InkorgError as error:
         return _keep_typed(newsletter, letter_id, form, error)
     saving.tell(theirs)
-    if action == "review":
-        return redirect(
-            url_for("sending.ask", slug=newsletter.slug, issue_id=letter_id)
-        )
+    if action in preflight.ACTIONS:
+        return preflight.go_on(newsletter, letter_id, action)
     if action == "test":
         trial_mails.tell(sent)
     elif action == "picture":

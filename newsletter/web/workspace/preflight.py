@@ -1,17 +1,67 @@
 """The preflight of an issue, on the pages where it is written, approved and sent."""
 
-from flask import request
+from flask import Blueprint, redirect, request, url_for
 from sqlalchemy.orm import Session
+from werkzeug.wrappers import Response as AnyResponse
 
+from newsletter.db import current_database, utcnow
+from newsletter.digests.drafts import EDITABLE
+from newsletter.digests.preflight import outside
 from newsletter.digests.preflight import report as preflight
 from newsletter.digests.preflight.findings import Level
 from newsletter.digests.preflight.report import Report
+from newsletter.errors import InkorgError
 from newsletter.mail.mime import Letter
-from newsletter.models import Issue
+from newsletter.models import Issue, Newsletter, Role
 from newsletter.web import rendering
 from newsletter.web.security import current_settings
+from newsletter.web.workspace import issue_form
+from newsletter.web.workspace.access import needs, say, writing
 
+bp = Blueprint("preflight", __name__)
+
+ACTIONS = ("review", "preflight")  # of the forms that write an issue
 COLOURS = {Level.ERROR: "bad", Level.WARNING: "warn", Level.UNKNOWN: ""}
+
+
+@bp.post("/editor/<slug>/issues/<int:issue_id>/preflight")
+@needs(Role.EDITOR)
+def ask(newsletter: Newsletter, issue_id: int) -> AnyResponse:
+    """Ask the links, the DNS and SpamAssassin about an issue, then show the page."""
+    ask_outside(newsletter, issue_id)
+    page = "sending.ask" if request.form.get("back") == "send" else "issues.show"
+    url = url_for(page, slug=newsletter.slug, issue_id=issue_id, _anchor="preflight")
+    return redirect(url)
+
+
+def go_on(newsletter: Newsletter, issue_id: int, action: str) -> AnyResponse:
+    """Go on from a form that has been saved: to sending, or to what others say."""
+    values: dict[str, object] = {"slug": newsletter.slug, "issue_id": issue_id}
+    if action == "review":
+        return redirect(url_for("sending.ask", **values))  # type: ignore[arg-type]
+    ask_outside(newsletter, issue_id)
+    return redirect(url_for("issues.show", **values, _anchor="preflight"))  # type: ignore[arg-type]
+
+
+def ask_outside(newsletter: Newsletter, issue_id: int) -> None:
+    """Ask others about an issue for some seconds, and keep what they say.
+
+    The database is left alone while they think.
+    """
+    settings = current_settings()
+    with current_database().reading() as session:
+        issue = issue_form.issue_of(session, newsletter, issue_id)
+        if issue.state not in EDITABLE:
+            return
+        try:
+            about = preflight.questions(session, settings, issue, now=utcnow())
+        except InkorgError as error:  # there is no mail to ask about: it says why
+            say(error.message, "warn", **error.values)
+            return
+    answers = outside.ask(settings, about)
+    with writing(newsletter) as (session, here):
+        issue_form.issue_of(session, here, issue_id)
+        outside.store(session, answers, now=utcnow())
 
 
 def look(
@@ -54,6 +104,7 @@ def panel(report: Report, *, says_refusal: bool = True) -> dict[str, object]:
         "colour": COLOURS.get(worst, "good"),
         "lines": [line for line in lines if line["level"] != Level.PASSED],
         "passed": [line for line in lines if line["level"] == Level.PASSED],
+        "asked": words.ago(report.asked_at, utcnow()) if report.asked_at else "",
         "blocked": bool(report.errors),
         "mark": report.mark,
     }

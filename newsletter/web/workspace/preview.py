@@ -29,6 +29,11 @@ POLICY = (
 SCHEMES = ("light", "dark")
 _ASKS_FOR_DARK = re.compile(r"\(\s*prefers-color-scheme\s*:\s*dark\s*\)", re.IGNORECASE)
 _HEAD = re.compile(r"<head[^>]*>", re.IGNORECASE)
+_BODY = re.compile(r"<body[^>]*>", re.IGNORECASE)
+_NOTE = Markup(
+    '<p style="margin:0;padding:10px 16px;background:#1d1b18;color:#ffffff;'
+    'font:14px/20px system-ui,sans-serif;text-align:left">{}</p>'
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +60,11 @@ def row(issue: Issue, *, made_subject: str, made_preview_text: str) -> Row:
     )
 
 
-def mail(html: str, *, scheme: str) -> Response:
-    """Show a mail in light or dark, whatever the editor's own screen prefers."""
+def mail(html: str, *, scheme: str, note: str = "") -> Response:
+    """Show a mail in light or dark, whatever the editor's own screen prefers.
+
+    A `note` stands above it, set apart from the mail.
+    """
     scheme = scheme if scheme in SCHEMES else SCHEMES[0]
     always, never = "(min-width:0)", "(max-width:0)"
     html = _ASKS_FOR_DARK.sub(always if scheme == "dark" else never, html)
@@ -65,7 +73,12 @@ def mail(html: str, *, scheme: str) -> Response:
     )
     head = _HEAD.search(html)
     at = head.end() if head else 0
-    return _answer(html[:at] + ours + html[at:])
+    html = html[:at] + ours + html[at:]
+    if note:
+        body = _BODY.search(html)
+        at = body.end() if body else len(html)
+        html = html[:at] + str(_NOTE.format(note)) + html[at:]
+    return _answer(html)
 
 
 def languages(newsletter: Newsletter) -> list[tuple[str, str]]:

@@ -33,10 +33,10 @@ EMPTY = ";".join(
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Run two more tests at a time than there are cores: many of them wait.
 
-    Not on PostgreSQL, whose server keeps the cores busy.
+    On PostgreSQL one more, since its server has work to do too.
     """
     cores = os.cpu_count() or 1
-    return cores if config.getoption("--database") == "postgresql" else cores + 2
+    return cores + (1 if config.getoption("--database") == "postgresql" else 2)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

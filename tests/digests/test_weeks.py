@@ -32,6 +32,7 @@ from tests.digests.world import Article, Mail, World
 
 EXAMPLES = int(os.environ.get("WEEKS_EXAMPLES", "0")) or 10
 STEPS = 30
+MOST_SKIPPED = 4  # in a row: the timetable looks half a year ahead
 MOST_ARTICLES = 20  # a first issue of more holds the recent ones only
 ZONE = ZoneInfo("Europe/Stockholm")
 GRACE = timedelta(hours=6)
@@ -368,8 +369,11 @@ class Weeks(RuleBasedStateMachine):
         due = data.draw(st.sampled_from(moments[:2])).due
         skipped = [d for r, d in self.timetable.skipped if r == rhythm]
         to = self.now + hours * HOUR
-        if what == "skip" and self.world.skip(rhythm, due, self.now):
-            self.timetable.skipped.add((rhythm, due))
+        if what == "skip":
+            if len([d for d in skipped if d > self.until[rhythm]]) >= MOST_SKIPPED:
+                return
+            if self.world.skip(rhythm, due, self.now):
+                self.timetable.skipped.add((rhythm, due))
         elif what == "unskip" and skipped:
             if self.world.unskip(rhythm, skipped[-1], self.now):
                 self.timetable.skipped.discard((rhythm, skipped[-1]))

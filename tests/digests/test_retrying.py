@@ -245,7 +245,7 @@ def test_who_must_not_get_it_is_left_out(
         retrying.begin(session, issue, ["sender_blocked"], now=EVEN_LATER)
     retry = retrying.begin(session, issue, ["", "mailbox_soft"], now=EVEN_LATER)
     assert retry.readers == 2
-    assert settle(session, issue, {}) == ["f@z.example", "h@z.example"]
+    assert sorted(settle(session, issue, {})) == ["f@z.example", "h@z.example"]
     assert publish.finish_settled(session, now=EVEN_LATER) == [issue]
     assert person["f@z.example"][0].cursor == issue.last_position
 

@@ -161,12 +161,17 @@ def test_the_index_is_asked(session: Session) -> None:
         if "sqlite" in connection.dialect.name:
             cursor.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)
         else:
-            for way in ("seqscan", "indexscan"):  # which suit a table that is empty
-                cursor.execute(f"SET LOCAL enable_{way} = off")
+            # What suits a table that is empty is out of the way until the end.
+            cursor.execute("SET LOCAL enable_seqscan = off")
+            cursor.execute(
+                "ALTER TABLE address_search"
+                " DROP CONSTRAINT IF EXISTS address_search_pkey"
+            )
             cursor.execute(f"EXPLAIN {statement}", parameters)
         asked.extend(str(row) for row in cursor.fetchall())
 
     finding.look_up(session, ["anna"], before=1, limit=9)
+    session.rollback()
     plan = "\n".join(asked)
     assert "ix_address_search_parts" in plan or "VIRTUAL TABLE INDEX" in plan, plan
 

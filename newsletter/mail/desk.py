@@ -173,7 +173,7 @@ class Desk:
         for lane in self._lanes:
             while lane and lane[0].since < limit:
                 self.stale.append(lane.popleft().claim.id)
-        for provider in list(self.parked) if self.parked else ():
+        for provider in list(self.parked):
             while provider in self.parked and self.parked[provider][0].since < limit:
                 self.stale.append(self.unpark(provider).claim.id)
 

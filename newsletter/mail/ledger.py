@@ -510,7 +510,6 @@ def retry(
     With the Message-ID they had; their attempts count anew. What was failed as unknown
     is marked `resent`. That a reader still wants it is the caller's to see to.
     """
-    unknown = and_(Delivery.reason.is_not(None), Delivery.reason == "unknown")
     queued = _changed(
         session,
         update(Delivery)
@@ -522,7 +521,7 @@ def retry(
         .values(
             state=DeliveryState.QUEUED,
             attempts=0,
-            resent=case((unknown, True), else_=Delivery.resent),
+            resent=case((Delivery.reason == "unknown", True), else_=Delivery.resent),
             reason=None,
             reply=None,
             settled_at=None,

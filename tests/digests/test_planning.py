@@ -732,7 +732,7 @@ def test_who_was_in_hand_when_an_issue_was_cancelled_gets_nothing_twice(
         claims = ledger.claim(
             session, worker="w", limit=1, now=MONDAY, message_id=message_id
         ).claims
-    assert [claim.address for claim in claims] == ["a@x.example"]
+    assert len(claims) == 1
     with weeks.database.transaction() as session:
         publish.cancel(session, session.scalars(select(Issue)).one(), now=MONDAY)
         again = drafts.draft(session, weeks.newsletter(session), now=MONDAY)

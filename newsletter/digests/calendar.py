@@ -120,22 +120,29 @@ def readers_of_each(session: Session, newsletter: Newsletter, *, now: datetime) 
     return counts.get(EACH, 0)
 
 
-def next_moment(
+def next_one(
     session: Session, newsletter: Newsletter, *, now: datetime
-) -> Moment | None:
-    """Return the next time at which a rhythm falls due; looks at no reader."""
-    if newsletter.mode is Mode.HAND or newsletter.halted_at is not None:
-        return None
-    until = now + timedelta(days=70)  # longer than any two months
-    found = [
-        moment
-        for rhythm in occurrences.timed(newsletter)
-        for moment in occurrences.between(
-            session, newsletter, rhythm, after=now, until=until
-        )
-        if moment.state is not OccurrenceState.SKIPPED and moment.at > now
-    ]
-    return min(found, key=lambda moment: moment.at, default=None)
+) -> Upcoming | None:
+    """Return what goes out next, or waits for an editor; looks at its readers alone.
+
+    None where nothing goes by itself and nothing is scheduled.
+    """
+    waiting = min(_waiting(session, newsletter), key=lambda w: w[1], default=None)
+    each: list[Upcoming] = []
+    moments: list[Moment] = []
+    if newsletter.mode is not Mode.HAND:
+        if EACH in choices.offered_rhythms(newsletter):
+            each = _each(session, newsletter, now)
+        for rhythm in occurrences.timed(newsletter):
+            moments += _moments(session, newsletter, rhythm, now, now + AHEAD)
+    goes = [m for m in moments if m.state is not OccurrenceState.SKIPPED]
+    first = min(goes, key=lambda m: m.at, default=None)
+    before = min([one.at for one in each] + [m.at for m in goes], default=None)
+    if waiting is not None and (before is None or waiting[1] <= before):
+        return _issue(session, *waiting, now)
+    if each and (first is None or each[0].at <= first.at):
+        return each[0]
+    return _first(session, newsletter, first, now) if first else None
 
 
 def digest_of(
@@ -350,23 +357,23 @@ def _neighbours(
 
 def _issues(session: Session, newsletter: Newsletter, now: datetime) -> list[Upcoming]:
     """Return the issues that wait: for their time, or for an editor."""
-    found = []
-    for issue, row in _waiting_rows(session, newsletter):
-        due_at = row.due_at if row else issue.scheduled_at or issue.created_at
-        scheduled = issue.state is IssueState.SCHEDULED
-        found.append(
-            Upcoming(
-                rhythm=issue.rhythm,
-                due_at=due_at,
-                at=issue.scheduled_at or due_at,
-                state=State.SCHEDULED if scheduled else State.HELD,
-                audience=forecast.of_issue(session, issue, now=now),
-                posts=[entry.post for entry in compose.shown(issue.posts)],
-                issue_id=issue.id,
-                why=issue.held_reason,
-            )
-        )
-    return found
+    return [_issue(session, *one, now) for one in _waiting(session, newsletter)]
+
+
+def _issue(
+    session: Session, issue: Issue, at: datetime, state: State, now: datetime
+) -> Upcoming:
+    row = session.scalar(select(Occurrence).where(Occurrence.issue_id == issue.id))
+    return Upcoming(
+        rhythm=issue.rhythm,
+        due_at=row.due_at if row else at,
+        at=at,
+        state=state,
+        audience=forecast.of_issue(session, issue, now=now),
+        posts=_shown(issue),
+        issue_id=issue.id,
+        why=issue.held_reason,
+    )
 
 
 def _waiting_rows(
@@ -443,11 +450,7 @@ def _timed(
     now: datetime,
     until: datetime,
 ) -> list[Upcoming]:
-    since = occurrences.dealt_with(session, newsletter, rhythm) or now
-    if newsletter.halted_at is not None:
-        since = now
-    moments = occurrences.between(session, newsletter, rhythm, after=since, until=until)
-    moments = [moment for moment in moments if moment.at <= until]
+    moments = _moments(session, newsletter, rhythm, now, until)
     first = next((m for m in moments if m.state is not OccurrenceState.SKIPPED), None)
     return [
         _first(session, newsletter, moment, now)
@@ -455,6 +458,21 @@ def _timed(
         else _later(newsletter, moment, readers)
         for moment in moments
     ]
+
+
+def _moments(
+    session: Session,
+    newsletter: Newsletter,
+    rhythm: str,
+    now: datetime,
+    until: datetime,
+) -> list[Moment]:
+    """Return when a rhythm falls due, from what has not been dealt with."""
+    since = occurrences.dealt_with(session, newsletter, rhythm) or now
+    if newsletter.halted_at is not None:
+        since = now
+    found = occurrences.between(session, newsletter, rhythm, after=since, until=until)
+    return [moment for moment in found if moment.at <= until]
 
 
 def _first(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from flask import url_for
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
 from newsletter.digests import calendar, drafts, telling
@@ -59,24 +59,29 @@ def find(
     ]
 
 
-def new_posts(
-    session: Session, newsletter: Newsletter, limit: int
-) -> dict[str, object]:
-    """Return the posts since the last issue, some of them and their number."""
-    last = drafts.last_gone_out(session, newsletter)
-    after = last.last_position if last else 0
-    where = (
-        Post.newsletter_id == newsletter.id,
-        Post.state == PostState.PUBLISHED,
-        Post.position > after,
-    )
-    some = select(Post).where(*where).order_by(Post.position.desc()).limit(limit)
+def new_posts(session: Session, newsletter: Newsletter, limit: int) -> list[Post]:
+    """Return some of the posts since the last issue, the newest first."""
+    some = select(Post).where(*_new(session, newsletter))
+    return list(session.scalars(some.order_by(Post.position.desc()).limit(limit)))
+
+
+def whether_new(session: Session, newsletter: Newsletter) -> dict[str, object]:
+    """Return how many posts there are since the last issue, and if there is any."""
+    number = select(func.count(Post.id)).where(*_new(session, newsletter))
     any_post = select(Post.id).where(Post.newsletter_id == newsletter.id).limit(1)
     return {
-        "posts": list(session.scalars(some)),
-        "new_count": session.scalar(select(func.count(Post.id)).where(*where)) or 0,
+        "new_count": session.scalar(number) or 0,
         "any_posts": session.scalar(any_post) is not None,
     }
+
+
+def _new(session: Session, newsletter: Newsletter) -> tuple[ColumnElement[bool], ...]:
+    last = drafts.last_gone_out(session, newsletter)
+    return (
+        Post.newsletter_id == newsletter.id,
+        Post.state == PostState.PUBLISHED,
+        Post.position > (last.last_position if last else 0),
+    )
 
 
 def _about_sending(

@@ -8,11 +8,12 @@ from flask import Blueprint, request
 from sqlalchemy import select
 from werkzeug.wrappers import Response
 
-from newsletter import editors, i18n, newsletters
+from newsletter import editors, i18n, newsletters, rhythms
 from newsletter.db import db, transaction, utcnow
-from newsletter.digests import calendar, drafts, forecast, status
+from newsletter.digests import calendar, compose, forecast, status
+from newsletter.digests.calendar import Upcoming
 from newsletter.errors import Forbidden, InkorgError
-from newsletter.models import Editor, Issue, IssueState, Newsletter, Role
+from newsletter.models import Editor, Issue, IssueState, Mode, Newsletter, Role
 from newsletter.subscribers import reckonings
 from newsletter.subscribers.directory import Growth
 from newsletter.subscribers.reckonings import Overview
@@ -85,7 +86,8 @@ def show(newsletter: Newsletter) -> str:
     return render(
         "editor/overview.html",
         newsletter,
-        **_next(newsletter),
+        **_next(newsletter, now),
+        POSTS_SHOWN=POSTS_SHOWN,
         under_way=_under_way(newsletter, now),
         last=_last(newsletter, now),
         counts=readers.counts,
@@ -127,29 +129,53 @@ def _new_page(editor: Editor, error: InkorgError | None = None) -> str:
     )
 
 
-def _next(newsletter: Newsletter) -> dict[str, object]:
-    """Return the issue that is being prepared, or what a new one would hold."""
+def _next(newsletter: Newsletter, now: datetime) -> dict[str, object]:
+    """Return what goes out next, the draft that is being written, and what is new."""
     session = db.session()
-    issue = session.scalar(
-        select(Issue)
-        .where(Issue.newsletter_id == newsletter.id, Issue.state.in_(drafts.EDITABLE))
-        .order_by(Issue.scheduled_at.is_(None), Issue.scheduled_at, Issue.id.desc())
-        .limit(1)
-    )
+    digest = calendar.next_one(session, newsletter, now=now)
+    if digest is not None and digest.issue_id is not None:
+        issue = session.get(Issue, digest.issue_id)
+    else:
+        issue = session.scalar(
+            select(Issue)
+            .where(
+                Issue.newsletter_id == newsletter.id, Issue.state == IssueState.DRAFT
+            )
+            .order_by(Issue.id.desc())
+            .limit(1)
+        )
+    return {
+        "issue": issue,
+        "issue_subject": issue_form.subject_of(issue, newsletter) if issue else "",
+        **_what_goes(newsletter, digest, issue, now),
+        **attention.whether_new(session, newsletter),
+    }
+
+
+def _what_goes(
+    newsletter: Newsletter, digest: Upcoming | None, issue: Issue | None, now: datetime
+) -> dict[str, object]:
+    """Return the next digest or issue with its posts, readers and time."""
+    session, words = db.session(), rendering.words()
+    if digest is not None:
+        rhythm = rhythms.describe(digest.rhythm, words) if digest.rhythm else ""
+        held = digest.state is calendar.State.HELD
+        return {
+            "digest": digest,
+            "rhythm": rhythm,
+            "why": words.gettext(digest.why) if digest.why and not held else "",
+            "posts": digest.posts,
+            "audience": digest.audience,
+            "approves": newsletter.mode is Mode.HELD,
+            "due": digest.due_at.isoformat(),
+        }
     if issue is not None:
         return {
-            "issue": issue,
-            "issue_subject": issue_form.subject_of(issue, newsletter),
-            "posts": [entry.post for entry in issue.posts if not entry.hidden][
-                :POSTS_SHOWN
-            ],
-            "audience": forecast.of_issue(session, issue, now=utcnow()),
+            "posts": [entry.post for entry in compose.shown(issue.posts)],
+            "audience": forecast.of_issue(session, issue, now=now),
         }
-    return {
-        "issue": None,
-        "next_digest": calendar.next_moment(session, newsletter, now=utcnow()),
-        **attention.new_posts(session, newsletter, POSTS_SHOWN),
-    }
+    found = attention.new_posts(session, newsletter, POSTS_SHOWN)
+    return {"posts": found, "audience": None}
 
 
 def _under_way(newsletter: Newsletter, now: datetime) -> list[dict[str, object]]:

@@ -2,7 +2,9 @@
 
 import re
 from datetime import datetime, timedelta
+from html import unescape
 from urllib.parse import quote
+from zoneinfo import ZoneInfo
 
 import pytest
 from flask import Flask
@@ -93,6 +95,38 @@ def test_it_shows_what_goes_out_when_to_how_many(
     assert "av sig själva" in page
     posts = editor.get("/editor/labbet/posts/").text
     assert re.search(r"Nya grannar.*?Kommer den |Nya grannar.*?Kommer ", posts, re.S)
+
+
+def test_the_overview_says_what_goes_next_and_where_to_change_it(
+    editor: FlaskClient, weeks: Weeks
+) -> None:
+    def told() -> str:
+        page = editor.get("/editor/labbet/").text
+        card = page[page.index('id="next-title"') :].partition("</section>")[0]
+        return " ".join(re.sub(r"<[^>]+>", " ", card).split())
+
+    due, later = dues(weeks)[:2]
+    zone = ZoneInfo("Europe/Stockholm")
+    clock = due.astimezone(zone).strftime("%H:%M")
+    assert re.search(rf"Varje vecka, på måndagar .* {clock} .*Europe/Stockholm", told())
+    assert "1 inlägg · 2 läsare Nya grannar" in told()
+    page = editor.get("/editor/labbet/").text
+    change = re.search(r'href="([^"]*calendar/change[^"]*)"', page)
+    assert change and "Nya grannar" in editor.get(unescape(change[1])).text
+    press(editor, "skip", due)
+    assert f"{later.astimezone(zone).day} " in told()
+    weeks.change(mode=Mode.HELD)
+    assert "väntar det på en redaktörs ja" in told()
+    with weeks.database.transaction() as session:
+        issue = drafts.draft(session, weeks.newsletter(session), now=utcnow())
+        issue.subject = "Ett eget brev"
+        number = issue.id
+    assert "Ett utkast skrivs: Ett eget brev" in told()
+    with weeks.database.transaction() as session:  # sooner than the digest
+        issue = session.get_one(Issue, number)
+        issue.state, issue.scheduled_at = IssueState.SCHEDULED, utcnow()
+    assert "Ett eget brev" in told()
+    assert "Varje vecka" not in told()
 
 
 def test_a_newsletter_by_hand_tells_the_first_step(

@@ -24,7 +24,7 @@ import uvloop
 from benchmarks.installation import opened, settings_for
 from newsletter.mail import ledger
 from newsletter.mail.sender import Sender
-from newsletter.serving import spare_the_collector
+from newsletter.serving import make_ready
 
 
 def cpu() -> float:
@@ -79,7 +79,7 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     settings = settings_for(given.database_url, given.smtp_url)
     lease = timedelta(seconds=given.lease) if given.lease else ledger.LEASE
-    spare_the_collector()
+    make_ready()
     with opened(given.database_url) as database:
 
         def make() -> Sender:

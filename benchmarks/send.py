@@ -164,6 +164,8 @@ def goals(runs: Runs) -> list[Goal]:
     for sink, one, other, least, what in (
         ("smtp-sink", "inkorg-sqlite", "smtp-source", 1.05, "SQLite into smtp-sink"),
         ("csink", "inkorg-sqlite", "smtp-source", 1.5, "SQLite into csink"),
+        ("csink", "inkorg-sqlite-2", "smtp-source", 1.5, "SQLite, 2 workers, into"
+         " csink"),
         ("smtp-sink", "inkorg-postgresql", "smtp-source", 0.95, "PostgreSQL, 1 worker,"
          " into smtp-sink"),
         ("smtp-sink", "inkorg-sqlite", "email", 20, "SQLite into smtp-sink"),

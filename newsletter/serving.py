@@ -11,6 +11,7 @@ import logging.config
 import re
 import signal
 import socket
+import sys
 import threading
 from typing import Any
 
@@ -34,6 +35,7 @@ DRAIN_SECONDS = 9
 CLOCKS = 2  # so that a slow feed does not hold up the rest
 TICK_SECONDS = 1.0
 TROUBLE_SECONDS = 10.0  # between tries while the database is away
+LOCK_SECONDS = 0.0001
 
 TOKEN_PATHS = (
     *(purpose.path for purpose in links.PURPOSES),
@@ -140,19 +142,25 @@ def taken(host: str, port: int) -> str:
 def work(database: Database, settings: Settings) -> None:
     """Run the clock and the sender until SIGTERM; any number of these at once."""
     logging.config.dictConfig(logging_config())
-    spare_the_collector()
+    make_ready()
     uvloop.run(_work(database, settings))
 
 
-def spare_the_collector() -> None:
-    """Let Python's collector leave alone what is loaded by now, and look less often.
+def make_ready() -> None:
+    """Set Python up for sending.
 
-    Messages come and go by the thousand and hold no circles; looking for some after
-    every few hundred cost a tenth of the sender's time.
+    Its collector leaves alone what is loaded by now, and looks less often: messages
+    come and go by the thousand and hold no circles; looking for some after every few
+    hundred cost a tenth of the sender's time.
+
+    A thread that waits for Python's lock asks for it after a tenth of a millisecond,
+    not after five. The loop lets go of the lock for an instant at each event and wakes
+    who waits, in vain; so the ledger's thread got nowhere, and cost the loop dear.
     """
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
+    sys.setswitchinterval(LOCK_SECONDS)
 
 
 async def _work(database: Database, settings: Settings) -> None:

@@ -123,10 +123,10 @@ class Clerk:
         with self.database.reading() as session:
             return ledger.waiting(session, limit), ledger.is_due(session, now=now)
 
-    def write(self, turn: Turn, now: datetime, *, wait: bool = True) -> Result:
-        """Do a turn. Without `wait` it raises Busy where another writer is at it."""
+    def write(self, turn: Turn, now: datetime) -> Result:
+        """Do a turn."""
         result = Result()
-        with self.database.transaction(wait=wait) as session:
+        with self.database.transaction() as session:
             result.since = monotonic()
             ledger.settle(session, self.worker, turn.outcomes, now=now, close=False)
             ledger.release(session, self.worker, turn.unused)

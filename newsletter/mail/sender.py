@@ -4,7 +4,8 @@ Couriers carry, one connection each. One loop keeps the ledger: while one write 
 way the next outcomes gather, and the next write takes them all, with the claims that
 are needed by then. Less than some hundred wait for a breath, so that the processor is
 the wire's; more do not, so that a kill leaves unknown what was in flight and one write.
-When a thousand are not yet written, nothing new begins.
+When a thousand are not yet written, nothing new begins. The thread that writes needs
+Python's lock at each step: see `serving.make_ready` for how soon it gets it.
 
 Claims follow need: what the couriers can begin at once and a quarter of a second's
 worth ahead. Single mails are looked for in every turn and go before everything else.
@@ -29,7 +30,7 @@ from typing import TypeVar
 from sqlalchemy.exc import SQLAlchemyError
 
 from newsletter.config import Settings
-from newsletter.db import Busy, Database, utcnow
+from newsletter.db import Database, utcnow
 from newsletter.mail import ledger
 from newsletter.mail.clerk import Ask, Clerk, Result, Turn
 from newsletter.mail.couriers import Courier
@@ -49,7 +50,8 @@ SINGLES_AT_ONCE = 50
 SINGLES_SECONDS = 0.1
 CHORES_SECONDS = 2.0
 FIRST_WORD_SECONDS = 0.5  # after work was found, until its speed is told
-BREATH_SECONDS = 0.02  # from one write to the next, while little has gathered
+BREATH_SECONDS = 0.05  # from one write to the next, while little has gathered
+SHORT_BREATH_SECONDS = 0.02  # while couriers wait for something to carry
 MUCH = 400  # outcomes
 LEARN_SECONDS = 60.0
 PARKED, PARKED_AT_MOST = 200, 2_000  # that wait for their provider, to find others
@@ -91,7 +93,7 @@ class Sender:
             self.routes,
             now=self.now,
             settle=self.settle,
-            on_want=self._ring,
+            on_want=self._want,
             most_unwritten=most_unwritten,
         )
         self.desk = self.dispatch.desk
@@ -116,6 +118,7 @@ class Sender:
         self._bell = asyncio.Event()  # there is news for the ledger
         self._outcomes: list[Outcome] = []
         self._much = asyncio.Event()  # they are worth a write
+        self._enough = min(MUCH, most_unwritten)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Send until `stop` is set, then finish what is on the wire (10 s at most)."""
@@ -139,7 +142,7 @@ class Sender:
         """Hand in what became of an errand."""
         self._outcomes.append(outcome)
         self.dispatch.unwritten += 1
-        if len(self._outcomes) == MUCH:
+        if len(self._outcomes) == self._enough:
             self._much.set()
         if self.lost:
             self.lost.pop(outcome.delivery_id, None)
@@ -254,12 +257,15 @@ class Sender:
 
     async def _breathe(self) -> None:
         """Leave the processor to the wire for a moment, unless much has gathered."""
-        pause = self._written_at + BREATH_SECONDS - monotonic()
-        if pause > 0 and not self.desk.closed and len(self._outcomes) < MUCH:
-            self._much.clear()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await self._much.wait()
+        self._much.clear()
+        for seconds in (SHORT_BREATH_SECONDS, BREATH_SECONDS):
+            pause = self._written_at + seconds - monotonic()
+            if self.desk.closed or len(self._outcomes) >= self._enough:
+                return
+            if pause > 0 and (seconds == SHORT_BREATH_SECONDS or self.desk.bulk):
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(pause):
+                        await self._much.wait()
 
     def _next_turn(self) -> Turn | None:
         """Gather what there is to write now; None if nothing."""
@@ -330,7 +336,8 @@ class Sender:
             if monotonic() >= self._learn_at:
                 await self._learn()
             await self._ask_for(turn)
-            result = await self._write(turn)
+            self._written_at = monotonic()
+            result = await self._in_thread(self._clerk.write, turn, self.now())
         except SQLAlchemyError as error:
             log.error("ledger: %s", error)
             self._put_back(turn)
@@ -345,19 +352,6 @@ class Sender:
         if turn.singles or turn.bulk:
             self._dry = not result.more and (self._dry or turn.bulk > 0)
         self._hand_out(result)
-
-    async def _write(self, turn: Turn) -> Result:
-        """Do a turn: here where that is quick, else in a thread.
-
-        SQLite answers in this process: a thread gains nothing, and would wrestle with
-        the wire for Python's lock at each step. What can take long (chores, another
-        writer) goes there all the same.
-        """
-        self._written_at = monotonic()
-        if self._clerk.database.is_sqlite and not turn.chores:
-            with suppress(Busy):
-                return self._clerk.write(turn, self.now(), wait=False)
-        return await self._in_thread(self._clerk.write, turn, self.now())
 
     async def _ask_for(self, turn: Turn) -> None:
         """Claim no more than the relays' budgets give."""
@@ -468,6 +462,12 @@ class Sender:
             return False
         no_way = all(route.access.failures or route.spent for route in self.routes)
         return no_way or await self._look() == 0
+
+    def _want(self) -> None:
+        """Hear that a courier finds nothing to carry."""
+        if monotonic() >= self._written_at + SHORT_BREATH_SECONDS:
+            self._much.set()
+        self._ring()
 
     def _ring(self) -> None:
         """Say that there is news for the ledger."""

@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from flask import Flask, abort, current_app, request, session
+from flask import Flask, abort, current_app, redirect, request, session
 from flask_login import current_user
 from flask_security import (
     LoginForm,
@@ -216,9 +216,24 @@ def _forms_only(view: Any) -> Any:
         if request.endpoint == "security.mf_recovery_codes":
             request.args = ImmutableMultiDict()
         request.form = _without_bad_next(request.form)
+        if _comes_back_to_the_code():
+            return redirect(current_app.config["SECURITY_POST_LOGIN_VIEW"])
         return view(**values)
 
     return wrapper
+
+
+def _comes_back_to_the_code() -> bool:
+    """Tell whether one who is logged in opens the page that asks for a code.
+
+    As the browser's back button does. Flask-Security would log them out.
+    """
+    return (
+        request.endpoint == "security.two_factor_token_validation"
+        and request.method in {"GET", "HEAD"}
+        and current_editor() is not None
+        and session.get("tf_state") != "validating_profile"
+    )
 
 
 def _without_bad_next(values: MultiDict[str, str]) -> ImmutableMultiDict[str, str]:

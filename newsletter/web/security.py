@@ -5,7 +5,7 @@ The only place that maps errors to HTTP status codes.
 
 from urllib.parse import urlsplit
 
-from flask import Flask, Request, Response, current_app, request
+from flask import Flask, Request, Response, abort, current_app, request
 from flask_wtf.csrf import CSRFError, CSRFProtect
 from werkzeug.exceptions import HTTPException, SecurityError
 from werkzeug.middleware.proxy_fix import ProxyFix
@@ -89,6 +89,7 @@ def init_app(app: Flask, settings: Settings) -> None:
         app.wsgi_app = ProxyFix(  # type: ignore[method-assign]
             app.wsgi_app, x_for=count, x_proto=count, x_host=0, x_prefix=0
         )
+    app.before_request(_refuse_nul)
     csrf.init_app(app)
     app.before_request(_refuse_foreign_origin)
     app.after_request(_add_headers)
@@ -100,6 +101,14 @@ def init_app(app: Flask, settings: Settings) -> None:
 def client_address(req: Request) -> str:
     """Return the client's address, as far as configured proxies may be believed."""
     return req.remote_addr or ""
+
+
+def _refuse_nul() -> None:
+    """Refuse U+0000, which nobody types and PostgreSQL stores in no text."""
+    if any("\0" in str(value) for value in (request.view_args or {}).values()):
+        abort(404)
+    if any("\0" in value for _, value in request.values.items(multi=True)):
+        abort(400)
 
 
 def _refuse_foreign_origin() -> None:

@@ -51,6 +51,7 @@ from newsletter.web.workspace import (
     sending,
     subscribers,
     topics,
+    undo,
 )
 
 BLUEPRINTS = (
@@ -68,6 +69,7 @@ BLUEPRINTS = (
     *(approval.bp, calendar.bp, issue_versions.bp),
     outcome.bp,
     reports.bp,
+    undo.bp,
 )
 
 

@@ -18,7 +18,7 @@ from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.orm import Session
 
-from newsletter import editors
+from newsletter import editors, undoing
 from newsletter.audit import reading
 from newsletter.config import Settings
 from newsletter.db import Database
@@ -42,6 +42,7 @@ from newsletter.subscribers import (
     directory,
     finding,
     gate,
+    notes,
     preferences,
     reckonings,
     signup,
@@ -267,6 +268,8 @@ def _forget(database: Database, _settings: Settings, now: datetime) -> None:
         gate.purge_counts(session, now=now)
         destinations.forget_old(session, now=now)
         editors.forget_sessions(session, now=now)
+        undoing.forget_old(session, now=now)
+        notes.forget_removed(session, now=now)
         addresses.forget_old(session, now=now)
         session.execute(
             delete(UsedLink).where(UsedLink.used_at < now - KEEP_USED_LINKS)

@@ -755,6 +755,7 @@ class Note(Base):
     text: Mapped[Words]
     written_by: Mapped[Email]  # the editor's address then
     created_at: Mapped[Created]
+    removed_at: Mapped[datetime | None] = mapped_column(index=True)  # gone in an hour
 
 
 class Suppression(Base):
@@ -1434,3 +1435,22 @@ class AuditEntry(Base):
     label: Mapped[str] = mapped_column(String(300), default="")
     before: Mapped[Data] = mapped_column(default=dict)
     after: Mapped[Data] = mapped_column(default=dict)
+
+
+class Undo(Base):
+    """How something was before an editor changed or removed it; kept for an hour."""
+
+    __tablename__ = "undo"
+
+    id: Mapped[Key]
+    newsletter_id: Mapped[int] = mapped_column(
+        ForeignKey("newsletter.id", ondelete="CASCADE"), index=True
+    )
+    editor_id: Mapped[int] = mapped_column(
+        ForeignKey("editor.id", ondelete="CASCADE"), index=True
+    )
+    role: Mapped[Role] = mapped_column(states(Role))  # what undoing it needs
+    kind: Mapped[str] = mapped_column(String(40))
+    data: Mapped[Data] = mapped_column(default=dict)  # as `web/workspace/undo.py` reads
+    offered_at: Mapped[Created] = mapped_column(index=True)
+    undone_at: Mapped[datetime | None]

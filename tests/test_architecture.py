@@ -22,7 +22,7 @@ LAYERS = """
     templating quiet
     rhythms moments
     i18n links markup colours images
-    plaintext audit
+    plaintext audit undoing
     models migrate
     db
     config

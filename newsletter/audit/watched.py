@@ -160,6 +160,7 @@ NOT_WATCHED = {
     "wording": "the texts of consents, append-only",
     "consent": "readers' own acts, append-only",
     "rate": "limits",
+    "undo": "how to take back what the log has already",
     "schedule": "how far the clock has come",
     "postponed": "follows from sending",
     "retry": "says itself who asked for it, on the page of the issue",

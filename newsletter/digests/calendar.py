@@ -242,6 +242,37 @@ def move(
     occurrences.store(session, here, moment, OccurrenceState.WAITING, at=to)
 
 
+def move_back(
+    session: Session,
+    newsletter: Newsletter,
+    rhythm: str,
+    due_at: datetime,
+    *,
+    to: datetime | None,
+    now: datetime,
+) -> None:
+    """Undo `move`: let it go where it stood; None is where the rhythm has it.
+
+    Raises as `move`.
+    """
+    if to is not None:
+        move(session, newsletter, rhythm, due_at, to=to, now=now)
+        return
+    here, moment = _hold(session, newsletter, rhythm, due_at, now)
+    if occurrences.quiet_of(here).after(due_at) <= now:
+        raise Conflict(N_("Its time has passed. Send it now instead, or let it be."))
+    waiting = OccurrenceState.WAITING
+    occurrences.store(session, here, moment, waiting, in_place=True)
+
+
+def moved_to(
+    session: Session, newsletter: Newsletter, rhythm: str, due_at: datetime
+) -> datetime | None:
+    """Return where an editor has moved an occurrence; None if nobody has."""
+    row = occurrences.row_of(session, newsletter, rhythm, due_at)
+    return row.at if row else None
+
+
 def send_now(
     session: Session,
     settings: Settings,
@@ -249,12 +280,14 @@ def send_now(
     rhythm: str,
     due_at: datetime,
     *,
+    undo_seconds: int = 0,
     now: datetime,
 ) -> Issue:
-    """Send the next digest of a rhythm at once, in place of its occurrence.
+    """Send the next digest of a rhythm, in place of its occurrence.
 
-    Raises NothingNew, Conflict (also while an issue of the rhythm waits for an editor),
-    NotFound, InvalidInput.
+    It leaves in `undo_seconds`; until then `publish.undo` works. Raises NothingNew,
+    Conflict (also while an issue of the rhythm waits for an editor), NotFound,
+    InvalidInput.
     """
     here, moment = _hold(session, newsletter, rhythm, due_at, now)
     if planning.waiting_issue(session, here, rhythm) is not None:
@@ -264,7 +297,9 @@ def send_now(
     before, _following = _neighbours(session, here, moment, now)
     if before is not None:
         raise Conflict(N_("Another one comes before it. Send or skip that one first."))
-    issue = planning.send_early(session, settings, here, moment, now=now)
+    issue = planning.send_early(
+        session, settings, here, moment, undo_seconds=undo_seconds, now=now
+    )
     if issue is None:
         raise drafts.NothingNew(
             N_("There is nothing to send to the readers of this rhythm just now.")

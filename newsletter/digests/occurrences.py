@@ -118,8 +118,12 @@ def store(
     reason: str = "",
     issue: Issue | None = None,
     at: datetime | None = None,
+    in_place: bool = False,
 ) -> None:
-    """Write down what became of an occurrence. The caller holds the newsletter."""
+    """Write down what became of an occurrence. The caller holds the newsletter.
+
+    `in_place` forgets where an editor had moved it to.
+    """
     row = row_of(session, newsletter, moment.rhythm, moment.due_at)
     if row is None:
         row = Occurrence(
@@ -128,7 +132,7 @@ def store(
         session.add(row)
     row.state, row.reason = state, reason
     row.issue_id = issue.id if issue else None
-    row.at = at or row.at
+    row.at = None if in_place else at or row.at
     session.flush()
 
 
@@ -153,6 +157,11 @@ def free(session: Session, issue: Issue, *, now: datetime) -> bool:
 def skip_issue(session: Session, issue: Issue) -> None:
     """Let the occurrence of an issue that will not go out count as skipped."""
     _turn(session, issue, OccurrenceState.SKIPPED)
+
+
+def waits_again(session: Session, issue: Issue) -> None:
+    """Let the occurrence of an issue that was skipped wait as the issue does."""
+    _turn(session, issue, OccurrenceState.WAITING)
 
 
 def issue_went(session: Session, issue: Issue) -> None:

@@ -187,17 +187,30 @@ def send_early(
     newsletter: Newsletter,
     moment: Moment,
     *,
+    undo_seconds: int,
     now: datetime,
 ) -> Issue | None:
     """Send what a rhythm has, before its time; None if there is nothing for anyone.
 
-    The caller holds the newsletter.
+    It leaves in `undo_seconds`, and can be undone until then. The caller holds the
+    newsletter.
     """
     publish.settle_cursors(session, newsletter)
     prepared = prepare(session, newsletter, moment.rhythm, now=now)
     if prepared is None or not prepared.readers:
         return None
     issue = _add(session, prepared)
+    if undo_seconds:
+        give(session, newsletter, moment, issue)
+        publish.send_soon(
+            session,
+            settings,
+            issue,
+            seconds=undo_seconds,
+            expected=prepared.readers,
+            now=now,
+        )
+        return issue
     _advance(session, newsletter, moment)
     _store(session, newsletter, moment, OccurrenceState.ISSUED, issue=issue, at=now)
     publish.send(session, settings, issue, now=now, prepared=prepared)

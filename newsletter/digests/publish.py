@@ -572,6 +572,33 @@ def skip(session: Session, issue: Issue) -> None:
     occurrences.skip_issue(session, issue)
 
 
+def unskip(session: Session, issue: Issue) -> None:
+    """Let an issue that `skip` let go by wait for an editor again. Raises Conflict.
+
+    Not while another one of its rhythm waits.
+    """
+    hold_still(session, issue)
+    refuse_second(session, issue.newsletter, issue.rhythm)
+    back = IssueState.HELD if issue.held_reason else IssueState.DRAFT
+    if issue.started_at is not None:
+        raise Conflict(N_GONE)
+    _move(session, issue, (IssueState.CANCELLED,), back, N_GONE, scheduled_at=None)
+    occurrences.waits_again(session, issue)
+
+
+def refuse_second(session: Session, newsletter: Newsletter, rhythm: str) -> None:
+    """Raise Conflict if an issue of a rhythm waits for an editor already."""
+    query = select(Issue.id).where(
+        Issue.newsletter_id == newsletter.id,
+        Issue.rhythm == rhythm,
+        Issue.state.in_(drafts.EDITABLE),
+    )
+    if rhythm and session.scalar(query.limit(1)) is not None:
+        raise Conflict(
+            N_("Another issue of this rhythm waits by now, and has its posts.")
+        )
+
+
 def due(session: Session, *, now: datetime) -> list[Issue]:
     """Return the issues whose moment has come."""
     query = select(Issue).where(

@@ -1,7 +1,8 @@
 """Posts by hand: writing, correcting, publishing, withdrawing; and the latest ones."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -183,6 +184,37 @@ def withdraw(session: Session, post: Post, *, now: datetime) -> None:
     post.state, post.publish_at = PostState.WITHDRAWN, None
     post.edited = True
     post.updated_at = now
+    session.flush()
+
+
+def before_withdrawing(post: Post) -> dict[str, object]:
+    """Return how a post stands, for `bring_back`: JSON."""
+    later = post.publish_at.isoformat() if post.publish_at else None
+    return {
+        "id": post.id,
+        "state": post.state.value,
+        "publish_at": later,
+        "edited": post.edited,
+    }
+
+
+def bring_back(
+    session: Session, post: Post, was: Mapping[str, Any], *, now: datetime
+) -> None:
+    """Undo `withdraw`. What was to be published since is not, until somebody says so.
+
+    Does nothing to a post that somebody has dealt with meanwhile.
+    """
+    if post.state is not PostState.WITHDRAWN:
+        return
+    state = PostState(was["state"])
+    if state is PostState.PUBLISHED:
+        publish_all(session, [post], to_readers=post.position is not None, now=now)
+    else:
+        later = was["publish_at"] and datetime.fromisoformat(was["publish_at"])
+        post.state = state
+        post.publish_at = later if later and later > now else None
+    post.edited, post.updated_at = bool(was["edited"]), now
     session.flush()
 
 

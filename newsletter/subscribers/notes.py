@@ -4,9 +4,9 @@ They are facts about a person like any other: the reader's export has them, and 
 takes them away.
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from newsletter import plaintext
@@ -15,11 +15,14 @@ from newsletter.models import Note, Subscription
 
 MAX_CHARACTERS = 2000
 MAX_NOTES = 200
+REMOVED_STAY = timedelta(hours=1)
 
 
 def of(session: Session, subscription: Subscription) -> list[Note]:
     """Return the notes about a reader, newest first."""
-    query = select(Note).where(Note.subscription_id == subscription.id)
+    query = select(Note).where(
+        Note.subscription_id == subscription.id, Note.removed_at.is_(None)
+    )
     return list(session.scalars(query.order_by(Note.id.desc())))
 
 
@@ -37,7 +40,9 @@ def add(
             length=len(text),
             limit=MAX_CHARACTERS,
         )
-    query = select(func.count()).where(Note.subscription_id == subscription.id)
+    query = select(func.count()).where(
+        Note.subscription_id == subscription.id, Note.removed_at.is_(None)
+    )
     if (session.scalar(query) or 0) >= MAX_NOTES:
         raise Conflict(
             N_("There are %(limit)s notes already. Remove an old one first."),
@@ -52,13 +57,36 @@ def add(
 
 
 def remove(
-    session: Session, subscription: Subscription, note_id: int, *, by: str, any_: bool
+    session: Session,
+    subscription: Subscription,
+    note_id: int,
+    *,
+    by: str,
+    any_: bool,
+    now: datetime,
 ) -> None:
-    """Remove a note: one's own, or `any_`. Raises NotFound or Forbidden."""
+    """Remove a note: one's own, or `any_`. Raises NotFound or Forbidden.
+
+    `put_back` works for an hour; then it is gone for good.
+    """
     note = session.get(Note, note_id)
-    if note is None or note.subscription_id != subscription.id:
+    if note is None or note.removed_at or note.subscription_id != subscription.id:
         raise NotFound(N_("That note is gone already."))
     if note.written_by != by and not any_:
         raise Forbidden(N_("Somebody else wrote that note. Ask them, or an owner."))
-    session.delete(note)
+    note.removed_at = now
     session.flush()
+
+
+def put_back(session: Session, subscription: Subscription, note_id: int) -> None:
+    """Bring a removed note back. Raises NotFound."""
+    note = session.get(Note, note_id)
+    if note is None or note.subscription_id != subscription.id:
+        raise NotFound(N_("That note is gone already."))
+    note.removed_at = None
+    session.flush()
+
+
+def forget_removed(session: Session, *, now: datetime) -> None:
+    """Delete the notes that were removed an hour ago."""
+    session.execute(delete(Note).where(Note.removed_at <= now - REMOVED_STAY))

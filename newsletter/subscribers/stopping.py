@@ -11,13 +11,15 @@ Consent that was taken back is not given anew by anybody else (GDPR 7(3)), and m
 providers count a second complaint against every other reader's mail.
 """
 
-from datetime import datetime
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, delete, select
 from sqlalchemy.orm import Session
 
 from newsletter.errors import N_, Conflict, InvalidInput
-from newsletter.models import Consent, Status, Subscription
+from newsletter.models import Consent, Status, Subscription, Suppression
 from newsletter.subscribers import consent, starting, suppression
 from newsletter.subscribers.consent import Origin
 
@@ -31,6 +33,7 @@ REASONS = (
 # The reader said nothing: what they agreed to still stands.
 NOBODYS_WISH = frozenset({suppression.BOUNCED, suppression.OTHER})
 MAX_WORDS = 500
+SLIP = timedelta(hours=1)  # undone within it, a stop or its lifting was a mistake
 WAS = {status.value: status for status in (Status.ACTIVE, Status.PENDING)}
 
 
@@ -119,6 +122,110 @@ def lift(
     )
     session.flush()
     return status
+
+
+def standing(session: Session, subscription: Subscription) -> dict[str, Any]:
+    """Return how a reader stands, for `undo_stop` and `undo_lift`: JSON."""
+    here = select(Suppression.reason).where(*_stored_here(subscription))
+    return {
+        "subscription": subscription.id,
+        "status": subscription.status.value,
+        "reasons": sorted(session.scalars(here)),
+    }
+
+
+def undo_stop(
+    session: Session,
+    subscription: Subscription,
+    was: Mapping[str, Any],
+    *,
+    by: str,
+    now: datetime,
+) -> None:
+    """Take a stop back that this editor made within the hour: it was a slip.
+
+    What an issue being sent has left out meanwhile stays left out; the next one has it.
+    Raises Conflict if something else stopped or lifted it since.
+    """
+    said = _last_step(session, subscription, consent.SUPPRESSED, by, now)
+    session.execute(delete(Suppression).where(*_stored_here(subscription)))
+    _as_it_was(session, subscription, was, by, now)
+    detail = {
+        "by": by,
+        "reasons": [str(said.get("reason", ""))],
+        "status": subscription.status.value,
+        "undone": "1",
+    }
+    consent.record(
+        session, subscription, consent.LIFTED, Origin(), now=now, detail=detail
+    )
+    session.flush()
+
+
+def undo_lift(
+    session: Session,
+    subscription: Subscription,
+    was: Mapping[str, Any],
+    *,
+    by: str,
+    now: datetime,
+) -> None:
+    """Stop again what this editor lifted within the hour. Raises Conflict."""
+    said = _last_step(session, subscription, consent.LIFTED, by, now)
+    for reason in said.get("reasons", []):
+        suppression.suppress(
+            session,
+            subscription.subscriber.address_hash,
+            reason=str(reason),
+            newsletter_id=subscription.newsletter_id,
+            note=by,
+            now=now,
+            detail={"by": by, "undone": "1"},
+        )
+    _as_it_was(session, subscription, was, by, now)
+
+
+def _as_it_was(
+    session: Session,
+    subscription: Subscription,
+    was: Mapping[str, Any],
+    by: str,
+    now: datetime,
+) -> None:
+    for reason in was["reasons"]:
+        suppression.remember(
+            session,
+            subscription.subscriber.address_hash,
+            reason=str(reason),
+            newsletter_id=subscription.newsletter_id,
+            note=by,
+            now=now,
+        )
+    subscription.status = Status(was["status"])
+    session.flush()
+
+
+def _stored_here(subscription: Subscription) -> tuple[ColumnElement[bool], ...]:
+    return (
+        Suppression.address_hash == subscription.subscriber.address_hash,
+        Suppression.newsletter_id == subscription.newsletter_id,
+    )
+
+
+def _last_step(
+    session: Session, subscription: Subscription, event: str, by: str, now: datetime
+) -> dict[str, Any]:
+    """Return what the latest step of the history says, if it is the one to undo."""
+    query = select(Consent).where(Consent.subscription_id == subscription.id)
+    last = session.scalar(query.order_by(Consent.id.desc()).limit(1))
+    if (
+        last is None
+        or last.event != event
+        or last.detail.get("by") != by
+        or last.at <= now - SLIP
+    ):
+        raise Conflict(N_("Something else has happened since. See their history."))
+    return dict(last.detail)
 
 
 def why_stopped(session: Session, subscription: Subscription) -> set[str]:

@@ -55,6 +55,7 @@ NOT_ABOUT_READERS = {
     # Uploaded lists and their reports, gone within a week; see docs/decisions.md.
     *("import_run", "import_chunk", "import_key"),
     "retry",
+    "undo",  # what editors removed; of readers numbers alone
     "issue_report",  # sums
 }
 HANDED_OVER = {

@@ -137,9 +137,9 @@ def test_notes_are_handed_over_move_along_and_go(
     told = [(note["text"], note["written_by"]) for note in facts["notes"]]
     assert told == [("Vill ha brev på papper", BY), ("Flyttade i maj", BY)]
     with pytest.raises(Forbidden):
-        notes.remove(session, reader, first.id, by="bo@x.example", any_=False)
-    notes.remove(session, reader, first.id, by="bo@x.example", any_=True)
+        notes.remove(session, reader, first.id, by="bo@x.example", any_=False, now=NOW)
+    notes.remove(session, reader, first.id, by="bo@x.example", any_=True, now=NOW)
     with pytest.raises(NotFound):
-        notes.remove(session, reader, first.id, by=BY, any_=False)
+        notes.remove(session, reader, first.id, by=BY, any_=False, now=NOW)
     rights.erase_subscriber(session, reader.subscriber, now=NOW)
     assert session.scalars(select(Note)).all() == []

@@ -10,7 +10,7 @@ can walk the URL map and find a view that forgot to say.
 """
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 from urllib.parse import urlencode
@@ -20,9 +20,9 @@ from flask import abort, redirect, request
 from sqlalchemy.orm import Session
 from werkzeug.wrappers import Response
 
-from newsletter import editors, newsletters
+from newsletter import editors, newsletters, undoing
 from newsletter.audit import recording
-from newsletter.db import db, transaction
+from newsletter.db import db, transaction, utcnow
 from newsletter.errors import N_, Forbidden, NotFound
 from newsletter.models import Editor, Newsletter, Role
 from newsletter.web import rendering, sessions
@@ -132,6 +132,33 @@ def render(template: str, newsletter: Newsletter | None, /, **values: Any) -> st
 def say(message: str, kind: str = "good", **values: object) -> None:
     """Show a line on the next page: what was done."""
     flask.flash(rendering.words().gettext(message, **values), kind)
+
+
+def undoable(
+    session: Session,
+    newsletter: Newsletter,
+    kind: str,
+    data: Mapping[str, Any],
+    *,
+    role: Role = Role.EDITOR,
+) -> str:
+    """Keep how to undo what is about to be done; return the address that does."""
+    number = undoing.offer(
+        session,
+        newsletter.id,
+        kind,
+        data,
+        editor_id=this_editor().id,
+        role=role,
+        now=utcnow(),
+    )
+    return flask.url_for("undo.undo", slug=newsletter.slug, number=number)
+
+
+def say_done(message: str, undo: str, **values: object) -> None:
+    """Show what was done on the next page, with the button that undoes it."""
+    text = rendering.words().gettext(message, **values)
+    flask.flash({"text": text, "undo": undo}, "good")  # type: ignore[arg-type]
 
 
 def _neighbours(editor: Editor, newsletter: Newsletter | None) -> list[Newsletter]:

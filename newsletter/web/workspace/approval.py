@@ -14,7 +14,13 @@ from newsletter.models import Issue, Newsletter, Role
 from newsletter.web import rendering
 from newsletter.web.security import current_settings
 from newsletter.web.workspace import issue_form, preflight
-from newsletter.web.workspace.access import needs, render, say, writing
+from newsletter.web.workspace.access import (
+    needs,
+    render,
+    say_done,
+    undoable,
+    writing,
+)
 
 bp = Blueprint("approval", __name__)
 
@@ -51,5 +57,6 @@ def skip(newsletter: Newsletter, issue_id: int) -> AnyResponse:
     with writing(newsletter) as (session, here):
         issue = issue_form.issue_of(session, here, issue_id)
         publish.skip(session, issue)
-    say(N_("Skipped. Its posts come with the next digest."))
+        undo = undoable(session, here, "issue-skipped", {"issue": issue.id})
+    say_done(N_("Skipped. Its posts come with the next digest."), undo)
     return redirect(url_for("calendar.index", slug=newsletter.slug))

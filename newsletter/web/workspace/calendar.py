@@ -17,7 +17,14 @@ from newsletter.errors import N_, InkorgError, InvalidInput
 from newsletter.models import Mode, Newsletter, Role
 from newsletter.web import rendering
 from newsletter.web.security import current_settings, status_of
-from newsletter.web.workspace.access import needs, render, say, writing
+from newsletter.web.workspace.access import (
+    needs,
+    render,
+    say,
+    say_done,
+    undoable,
+    writing,
+)
 from newsletter.web.workspace.sending import Changed, refuse_other_number
 
 bp = Blueprint("calendar", __name__)
@@ -29,6 +36,7 @@ STATE_WORDS = {
 }
 STATE_COLOURS = {State.HELD: "warn", State.SCHEDULED: "good"}
 MAX_SEEN = 10_000  # characters of post ids: what the editor saw
+Before = tuple[str, dict[str, str]] | None  # how to undo it: kind and data
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +96,11 @@ def change(newsletter: Newsletter) -> str | AnyResponse:
 def skip(newsletter: Newsletter) -> AnyResponse | tuple[str, int]:
     """Let one go by. Safe to press twice."""
 
-    def act(session: Session, here: Newsletter, rhythm: str, due_at: datetime) -> None:
+    def act(
+        session: Session, here: Newsletter, rhythm: str, due_at: datetime
+    ) -> Before:
         calendar.skip(session, here, rhythm, due_at, now=utcnow())
+        return "skipped", _named_again(rhythm, due_at)
 
     return _act(newsletter, act, N_("Skipped. Its posts come with the next digest."))
 
@@ -99,8 +110,11 @@ def skip(newsletter: Newsletter) -> AnyResponse | tuple[str, int]:
 def unskip(newsletter: Newsletter) -> AnyResponse | tuple[str, int]:
     """Let a skipped one take place after all. Safe to press twice."""
 
-    def act(session: Session, here: Newsletter, rhythm: str, due_at: datetime) -> None:
+    def act(
+        session: Session, here: Newsletter, rhythm: str, due_at: datetime
+    ) -> Before:
         calendar.unskip(session, here, rhythm, due_at, now=utcnow())
+        return "unskipped", _named_again(rhythm, due_at)
 
     return _act(newsletter, act, N_("It takes place after all."))
 
@@ -110,9 +124,14 @@ def unskip(newsletter: Newsletter) -> AnyResponse | tuple[str, int]:
 def move(newsletter: Newsletter) -> AnyResponse | tuple[str, int]:
     """Let one take place at another time."""
 
-    def act(session: Session, here: Newsletter, rhythm: str, due_at: datetime) -> None:
+    def act(
+        session: Session, here: Newsletter, rhythm: str, due_at: datetime
+    ) -> Before:
+        was = calendar.moved_to(session, here, rhythm, due_at)
         to = moments.read(request.form.get("to", ""), here.timezone, field="to")
         calendar.move(session, here, rhythm, due_at, to=to, now=utcnow())
+        at = was.isoformat() if was else ""
+        return "moved", {**_named_again(rhythm, due_at), "at": at}
 
     return _act(newsletter, act, N_("Moved. The ones after it stay where they are."))
 
@@ -123,15 +142,24 @@ def send(newsletter: Newsletter) -> AnyResponse | tuple[str, int]:
     """Send the next digest of a rhythm now, if it is what the editor saw."""
     issue_ids: list[int] = []
 
-    def act(session: Session, here: Newsletter, rhythm: str, due_at: datetime) -> None:
+    def act(
+        session: Session, here: Newsletter, rhythm: str, due_at: datetime
+    ) -> Before:
         now = utcnow()
         found = _one_of(session, here, rhythm, due_at, now)
         if found is not None:
             _refuse_other(found)
         issue = calendar.send_now(
-            session, current_settings(), here, rhythm, due_at, now=now
+            session,
+            current_settings(),
+            here,
+            rhythm,
+            due_at,
+            undo_seconds=here.undo_seconds,
+            now=now,
         )
         issue_ids.append(issue.id)
+        return None  # its own page has the button, while there is time
 
     answer = _act(newsletter, act, "")
     if not issue_ids:
@@ -141,14 +169,15 @@ def send(newsletter: Newsletter) -> AnyResponse | tuple[str, int]:
 
 def _act(
     newsletter: Newsletter,
-    act: Callable[[Session, Newsletter, str, datetime], None],
+    act: Callable[[Session, Newsletter, str, datetime], Before],
     said: str,
 ) -> AnyResponse | tuple[str, int]:
     """Do something with one digest to come, or show its page and why it cannot be."""
     try:
         rhythm, due_at = _named(request.form)
         with writing(newsletter) as (session, here):
-            act(session, here, rhythm, due_at)
+            before = act(session, here, rhythm, due_at)
+            undo = undoable(session, here, *before) if before else ""
     except InkorgError as error:
         words = rendering.words()
         one = _asked(newsletter, request.form)
@@ -158,9 +187,13 @@ def _act(
         field = error.field if isinstance(error, InvalidInput) else "form"
         errors = {field or "form": words.error(error)}
         return _change_page(newsletter, one, errors), status_of(error)
-    if said:
-        say(said)
+    if undo:
+        say_done(said, undo)
     return _back(newsletter)
+
+
+def _named_again(rhythm: str, due_at: datetime) -> dict[str, str]:
+    return {"rhythm": rhythm, "due": due_at.isoformat()}
 
 
 def _change_page(

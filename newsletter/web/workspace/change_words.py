@@ -6,6 +6,7 @@ ACTS = {
     "created": N_("Created"),
     "changed": N_("Changed"),
     "removed": N_("Removed"),
+    "restored": N_("Brought back"),
     "imported": N_("Imported"),
     "exported": N_("Downloaded"),
     "invited": N_("Invited"),

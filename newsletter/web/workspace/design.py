@@ -27,7 +27,15 @@ from newsletter.posts import editing
 from newsletter.web import rendering
 from newsletter.web.security import current_settings, status_of
 from newsletter.web.workspace import preview
-from newsletter.web.workspace.access import needs, render, say, this_editor, writing
+from newsletter.web.workspace.access import (
+    needs,
+    render,
+    say,
+    say_done,
+    this_editor,
+    undoable,
+    writing,
+)
 from newsletter.web.workspace.newsletter_settings import safe_accent
 
 bp = Blueprint("design", __name__)
@@ -132,11 +140,14 @@ def version(newsletter: Newsletter, number: int) -> str:
 def restore(newsletter: Newsletter, number: int) -> AnyResponse:
     """Make an earlier version the newest."""
     with writing(newsletter) as (session, here):
+        was = {"version": here.last_design}
         new = designs.restore(
             session, here, number, editor=this_editor(), now=utcnow()
         ).number
-    say(
+        undo = undoable(session, here, "design", was)
+    say_done(
         N_("The mail looks as in version %(old)s again. That is version %(number)s."),
+        undo,
         old=number,
         number=new,
     )

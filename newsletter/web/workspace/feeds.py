@@ -3,6 +3,7 @@
 from flask import Blueprint, redirect, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
+from newsletter import undoing
 from newsletter.db import current_database, db, utcnow
 from newsletter.errors import N_, FeedError, InkorgError
 from newsletter.models import FeedPush, Newsletter, Role
@@ -10,7 +11,14 @@ from newsletter.plaintext import clean
 from newsletter.posts import fetching, health, sources
 from newsletter.web import rendering
 from newsletter.web.security import current_settings, status_of
-from newsletter.web.workspace.access import needs, render, say, writing
+from newsletter.web.workspace.access import (
+    needs,
+    render,
+    say,
+    say_done,
+    undoable,
+    writing,
+)
 from newsletter.web.workspace.fetching import tell
 
 bp = Blueprint("feeds", __name__)
@@ -66,7 +74,10 @@ def pause(newsletter: Newsletter, feed_id: int) -> AnyResponse:
     """Leave a feed alone until further notice."""
     with writing(newsletter) as (session, here):
         sources.pause_feed(sources.find(session, here, feed_id))
-    say(N_("The feed is paused. Nothing new comes from it until you resume it."))
+        undo = undoable(session, here, "feed-paused", {"feed": feed_id})
+    say_done(
+        N_("The feed is paused. Nothing new comes from it until you resume it."), undo
+    )
     return _back(newsletter)
 
 
@@ -85,8 +96,11 @@ def resume(newsletter: Newsletter, feed_id: int) -> AnyResponse:
 def remove(newsletter: Newsletter, feed_id: int) -> AnyResponse:
     """Remove a feed; its posts stay."""
     with writing(newsletter) as (session, here):
-        sources.remove_feed(session, sources.find(session, here, feed_id), now=utcnow())
-    say(N_("The feed is removed. The posts it brought stay."))
+        feed = sources.find(session, here, feed_id)
+        kept = undoing.keep(session, "feed", feed.id)
+        sources.remove_feed(session, feed, now=utcnow())
+        undo = undoable(session, here, "feed", kept)
+    say_done(N_("The feed is removed. The posts it brought stay."), undo)
     return _back(newsletter)
 
 

@@ -20,7 +20,14 @@ from newsletter.models import (
 )
 from newsletter.web import rendering
 from newsletter.web.workspace import issue_form, issue_preview, letter_form, saving
-from newsletter.web.workspace.access import needs, render, say, this_editor, writing
+from newsletter.web.workspace.access import (
+    needs,
+    render,
+    say_done,
+    this_editor,
+    undoable,
+    writing,
+)
 
 bp = Blueprint("issue_versions", __name__)
 
@@ -105,9 +112,13 @@ def restore(newsletter: Newsletter, issue_id: int, number: int) -> AnyResponse:
         drafts.hold(session, issue_id)
         issue = issue_form.issue_of(session, here, issue_id)
         now = utcnow()
+        versions.note(session, issue, now=now)
+        was = {"issue": issue.id, "version": issue.version}
         versions.put_back(session, issue, number, editor_id=this_editor().id, now=now)
-    say(
+        undo = undoable(session, here, "version", was)
+    say_done(
         N_("The draft is as in version %(number)s. What it was is a version too."),
+        undo,
         number=number,
     )
     return redirect(_page_of(newsletter, issue))

@@ -5,7 +5,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, selectinload
 from werkzeug.wrappers import Response
 
-from newsletter import i18n
+from newsletter import i18n, undoing
 from newsletter.db import db, utcnow
 from newsletter.digests import compose, drafts, publish, versions, wording
 from newsletter.digests.drafts import EDITABLE
@@ -31,7 +31,15 @@ from newsletter.web.workspace import (
     sending,
     trial_mails,
 )
-from newsletter.web.workspace.access import needs, render, say, this_editor, writing
+from newsletter.web.workspace.access import (
+    needs,
+    render,
+    say,
+    say_done,
+    this_editor,
+    undoable,
+    writing,
+)
 from newsletter.web.workspace.issue_form import LIMITS, IssueForm
 from newsletter.web.workspace.saving import Stale, Theirs
 from newsletter.web.workspace.sending import STATE_COLOURS, STATE_WORDS, UNDER_WAY
@@ -180,8 +188,10 @@ def discard(newsletter: Newsletter, issue_id: int) -> Response:
         issue = issue_form.issue_of(session, here, issue_id)
         if issue.state is IssueState.SCHEDULED and not drafts.is_leaving(issue):
             publish.unschedule(session, issue, now=utcnow())  # its rhythm goes on
+        kept = undoing.keep(session, "issue", issue.id)
         drafts.discard(session, issue)
-    say(N_("The draft is gone. Its posts wait for the next issue."))
+        undo = undoable(session, here, "issue", kept)
+    say_done(N_("The draft is gone. Its posts wait for the next issue."), undo)
     return redirect(url_for("issues.index", slug=newsletter.slug))
 
 

@@ -7,7 +7,7 @@ from flask import Blueprint, Response, jsonify, redirect, request, url_for
 from sqlalchemy.orm import Session
 from werkzeug.wrappers import Response as AnyResponse
 
-from newsletter import i18n, links, markup, pictures, rhythms
+from newsletter import i18n, links, markup, pictures, rhythms, undoing
 from newsletter.db import db, utcnow
 from newsletter.digests import (
     compose,
@@ -22,7 +22,7 @@ from newsletter.digests import (
 )
 from newsletter.digests.forecast import Audience
 from newsletter.errors import N_, InkorgError, InvalidInput
-from newsletter.models import Issue, Newsletter, Picture, Role
+from newsletter.models import Issue, IssueState, Newsletter, Picture, Role
 from newsletter.plaintext import squeeze
 from newsletter.subscribers import choices
 from newsletter.web import rendering
@@ -36,7 +36,15 @@ from newsletter.web.workspace import (
     saving,
     trial_mails,
 )
-from newsletter.web.workspace.access import needs, render, say, this_editor, writing
+from newsletter.web.workspace.access import (
+    needs,
+    render,
+    say,
+    say_done,
+    this_editor,
+    undoable,
+    writing,
+)
 from newsletter.web.workspace.letter_form import LIMITS, SPANS, LetterForm
 from newsletter.web.workspace.saving import Stale, Theirs
 from newsletter.web.workspace.sending import STATE_COLOURS, STATE_WORDS
@@ -160,8 +168,13 @@ def upload(newsletter: Newsletter, letter_id: int) -> Response | tuple[Response,
 def discard(newsletter: Newsletter, letter_id: int) -> AnyResponse:
     """Throw a letter away."""
     with writing(newsletter) as (session, here):
-        drafts.discard(session, letters.find(session, here, letter_id))
-    say(N_("The letter is gone."))
+        letter = letters.find(session, here, letter_id)
+        if letter.state is IssueState.SCHEDULED and not drafts.is_leaving(letter):
+            publish.unschedule(session, letter, now=utcnow())
+        kept = undoing.keep(session, "issue", letter.id)
+        drafts.discard(session, letter)
+        undo = undoable(session, here, "issue", kept)
+    say_done(N_("The letter is gone."), undo)
     return redirect(url_for("issues.index", slug=newsletter.slug))
 
 

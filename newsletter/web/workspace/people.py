@@ -5,7 +5,7 @@ from flask import Blueprint, request
 from sqlalchemy.orm import Session
 from werkzeug.wrappers import Response
 
-from newsletter import editors, newsletters
+from newsletter import editors, newsletters, undoing
 from newsletter.audit import recording
 from newsletter.db import db, utcnow
 from newsletter.errors import N_, Conflict, Forbidden, InkorgError, InvalidInput
@@ -13,7 +13,15 @@ from newsletter.models import Editor, Newsletter, Role
 from newsletter.subscribers import addresses
 from newsletter.web import editor_mail, rendering, sessions
 from newsletter.web.security import current_settings, status_of
-from newsletter.web.workspace.access import needs, render, say, this_editor, writing
+from newsletter.web.workspace.access import (
+    needs,
+    render,
+    say,
+    say_done,
+    this_editor,
+    undoable,
+    writing,
+)
 
 bp = Blueprint("people", __name__)
 
@@ -138,9 +146,15 @@ def change(newsletter: Newsletter, membership_id: int) -> Response:
     """Change what someone may do."""
     with writing(newsletter) as (session, here):
         membership = editors.member(session, here, membership_id)
+        was = {"membership": membership.id, "role": membership.name.value}
         editors.change_role(session, here, membership, _role())
         email = membership.editor.email
-    say(N_("What %(email)s may do is changed."), email=email)
+        undo = undoable(session, here, "role", was, role=Role.OWNER)
+    said = N_("What %(email)s may do is changed.")
+    if email == this_editor().email:  # who is no owner any more cannot undo it
+        say(said, email=email)
+    else:
+        say_done(said, undo, email=email)
     return _back(newsletter)
 
 
@@ -151,10 +165,15 @@ def remove(newsletter: Newsletter, membership_id: int) -> Response:
     with writing(newsletter) as (session, here):
         membership = editors.member(session, here, membership_id)
         email = membership.editor.email
+        kept = undoing.keep(session, "membership", membership.id)
+        kept["invitation"] = membership.editor.invite_nonce
         editors.remove(session, here, membership)
-    say(N_("%(email)s no longer works with this newsletter."), email=email)
+        undo = undoable(session, here, "membership", kept, role=Role.OWNER)
+    said = N_("%(email)s no longer works with this newsletter.")
     if email == this_editor().email:
+        say(said, email=email)
         return flask.redirect(flask.url_for("overview.start"))
+    say_done(said, undo, email=email)
     return _back(newsletter)
 
 

@@ -18,7 +18,14 @@ from newsletter.posts import authors, editing, listing, sources, topics
 from newsletter.web import rendering
 from newsletter.web.security import status_of
 from newsletter.web.workspace import post_form, preview
-from newsletter.web.workspace.access import needs, render, say, writing
+from newsletter.web.workspace.access import (
+    needs,
+    render,
+    say,
+    say_done,
+    undoable,
+    writing,
+)
 from newsletter.web.workspace.post_form import PostForm, StalePost
 
 bp = Blueprint("posts", __name__)
@@ -162,8 +169,10 @@ def withdraw(newsletter: Newsletter, post_id: int) -> AnyResponse:
     """Take a post off the page and out of issues to come."""
     with writing(newsletter) as (session, here):
         post = editing.find(session, here, post_id)
+        was = {"posts": [editing.before_withdrawing(post)]}
         editing.withdraw(session, post, now=utcnow())
-    say(N_("“%(title)s” is withdrawn."), title=post.title)
+        undo = undoable(session, here, "withdrawn", was)
+    say_done(N_("“%(title)s” is withdrawn."), undo, title=post.title)
     return _back(newsletter, post)
 
 
@@ -175,14 +184,19 @@ def decide(newsletter: Newsletter) -> AnyResponse:
     if decision not in DECISIONS:
         raise InvalidInput(N_("Choose what is to become of the posts."))
     with writing(newsletter) as (session, here):
-        held = listing.held(session, here)
+        held, undo = listing.held(session, here), ""
         if decision == "withdraw":
+            was = {"posts": [editing.before_withdrawing(post) for post in held]}
             for post in held:
                 editing.withdraw(session, post, now=now)
+            undo = undoable(session, here, "withdrawn", was)
         else:
             to_readers = decision == "publish"
             editing.publish_all(session, held, to_readers=to_readers, now=now)
-    say(DECISIONS[decision])
+    if undo:
+        say_done(DECISIONS[decision], undo)
+    else:
+        say(DECISIONS[decision])
     return redirect(url_for("posts.index", slug=newsletter.slug))
 
 

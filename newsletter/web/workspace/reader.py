@@ -34,7 +34,15 @@ from newsletter.subscribers import (
 )
 from newsletter.web import rendering
 from newsletter.web.security import current_settings, status_of
-from newsletter.web.workspace.access import needs, render, say, this_editor, writing
+from newsletter.web.workspace.access import (
+    needs,
+    render,
+    say,
+    say_done,
+    this_editor,
+    undoable,
+    writing,
+)
 from newsletter.web.workspace.subscribers import STATUS_COLOURS, STATUS_WORDS
 
 bp = Blueprint("reader", __name__)
@@ -130,17 +138,22 @@ def stop(newsletter: Newsletter, subscription_id: int) -> Answer:
     """Stop this newsletter's mail to a reader, with a reason."""
     try:
         with writing(newsletter) as (session, here):
+            found = directory.subscription(session, here, subscription_id)
+            was = stopping.standing(session, found)
             stopping.stop(
                 session,
-                directory.subscription(session, here, subscription_id),
+                found,
                 reason=request.form.get("reason", ""),
                 words=request.form.get("words", ""),
                 by=this_editor().email,
                 now=utcnow(),
             )
+            undo = undoable(session, here, "stopped", was)
     except InvalidInput as error:
         return _page(newsletter, subscription_id, error), status_of(error)
-    say(N_("No more mail goes there, not even from an issue being sent now."))
+    say_done(
+        N_("No more mail goes there, not even from an issue being sent now."), undo
+    )
     return _back(newsletter, subscription_id)
 
 
@@ -150,16 +163,19 @@ def lift(newsletter: Newsletter, subscription_id: int) -> Answer:
     """Let mail go to an address again, with a reason."""
     try:
         with writing(newsletter) as (session, here):
+            found = directory.subscription(session, here, subscription_id)
+            was = stopping.standing(session, found)
             status = stopping.lift(
                 session,
-                directory.subscription(session, here, subscription_id),
+                found,
                 words=request.form.get("words", ""),
                 by=this_editor().email,
                 now=utcnow(),
             )
+            undo = undoable(session, here, "lifted", was)
     except InvalidInput as error:
         return _page(newsletter, subscription_id, error), status_of(error)
-    say(_LIFTED.get(status, _ASK_AGAIN))
+    say_done(_LIFTED.get(status, _ASK_AGAIN), undo)
     return _back(newsletter, subscription_id)
 
 
@@ -187,8 +203,11 @@ def remove_note(
     may_any = editors.may(editor, newsletter, Role.OWNER)
     with writing(newsletter) as (session, here):
         found = directory.subscription(session, here, subscription_id)
-        notes.remove(session, found, note_id, by=editor.email, any_=may_any)
-    say(N_("The note is removed."))
+        now, by = utcnow(), editor.email
+        notes.remove(session, found, note_id, by=by, any_=may_any, now=now)
+        data = {"note": note_id, "subscription": found.id}
+        undo = undoable(session, here, "note", data)
+    say_done(N_("The note is removed."), undo)
     return _back(newsletter, subscription_id)
 
 

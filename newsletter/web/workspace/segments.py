@@ -3,6 +3,7 @@
 from flask import Blueprint, redirect, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
+from newsletter import undoing
 from newsletter.db import current_database, db, utcnow
 from newsletter.digests import saved_segments, segments
 from newsletter.digests.segments import Known
@@ -11,7 +12,14 @@ from newsletter.models import Newsletter, Role, SavedSegment
 from newsletter.web import rendering
 from newsletter.web.security import status_of
 from newsletter.web.workspace import subscriber_filter
-from newsletter.web.workspace.access import needs, render, say, writing
+from newsletter.web.workspace.access import (
+    needs,
+    render,
+    say,
+    say_done,
+    undoable,
+    writing,
+)
 
 bp = Blueprint("segments", __name__)
 
@@ -49,16 +57,14 @@ def count(newsletter: Newsletter, segment_id: int) -> AnyResponse:
 @bp.post("/editor/<slug>/segments/<int:segment_id>/remove")
 @needs(Role.EDITOR)
 def remove(newsletter: Newsletter, segment_id: int) -> AnyResponse:
-    """Forget a segment; the form then holds it, for those who want it back."""
+    """Forget a segment."""
     with writing(newsletter) as (session, here):
         saved = saved_segments.find(session, here, segment_id)
-        name, text = saved.name, saved.text
+        name, kept = saved.name, undoing.keep(session, "segment", saved.id)
         saved_segments.remove(session, saved)
-    say(
-        N_("“%(name)s” is removed. It stands in the form, should you want it back."),
-        name=name,
-    )
-    return redirect(_address(newsletter, name=name, segment=text))
+        undo = undoable(session, here, "segment", kept)
+    say_done(N_("“%(name)s” is removed."), undo, name=name)
+    return redirect(_address(newsletter))
 
 
 def _save(

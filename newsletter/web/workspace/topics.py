@@ -3,7 +3,7 @@
 from flask import Blueprint, redirect, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
-from newsletter import newsletters
+from newsletter import newsletters, undoing
 from newsletter.db import db, utcnow
 from newsletter.errors import N_, InkorgError
 from newsletter.models import Newsletter, Role, Topic
@@ -11,7 +11,15 @@ from newsletter.posts import categories, topics
 from newsletter.subscribers import reckonings
 from newsletter.web import rendering
 from newsletter.web.security import status_of
-from newsletter.web.workspace.access import MAX_ID, needs, render, say, writing
+from newsletter.web.workspace.access import (
+    MAX_ID,
+    needs,
+    render,
+    say,
+    say_done,
+    undoable,
+    writing,
+)
 
 bp = Blueprint("topics", __name__)
 
@@ -67,11 +75,13 @@ def remove(newsletter: Newsletter, topic_id: int) -> AnyResponse | tuple[str, in
         with writing(newsletter) as (session, here):
             topic = topics.find(session, here, topic_id)
             name = topic.name
+            kept = undoing.keep(session, "topic", topic.id)
             topics.remove(session, here, topic)
+            undo = undoable(session, here, "topic", kept)
     except InkorgError as error:
         name = topics.find(db.session(), newsletter, topic_id).name
         return _page(newsletter, str(topic_id), error, name), status_of(error)
-    say(N_("“%(name)s” is removed."), name=name)
+    say_done(N_("“%(name)s” is removed."), undo, name=name)
     return redirect(url_for("topics.index", slug=newsletter.slug))
 
 

@@ -7,6 +7,7 @@ from newsletter.config import ROOT, Settings
 from newsletter.web import (
     archive,
     calls,
+    clicks,
     embed,
     home,
     leaving,
@@ -58,6 +59,7 @@ BLUEPRINTS = (
     *(home.bp, look.bp, pages.bp, signup.bp, signup.by_token, leaving.bp),
     *(preferences.bp, rights.bp, archive.bp, sitemap.bp, embed.bp),
     *(calls.bp, portraits.bp),
+    clicks.bp,
     pictures.bp,
     *(overview.bp, account.bp, invitations.bp, subscribers.bp, reader.bp),
     *(newsletter_settings.bp, rhythm_settings.bp, people.bp, design.bp),
@@ -83,7 +85,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         instance_path=str(settings.instance_dir.resolve()),
     )
     app.extensions[security.SETTINGS] = settings
-    db.init_app(app, settings)
+    clicks.init_app(app, db.init_app(app, settings))
     security.init_app(app, settings)
     login.init_app(app, settings)
     recording.init_app(app)

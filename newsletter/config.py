@@ -31,7 +31,7 @@ RESERVED_SLUGS = frozenset(
         *("address", "api", "assets", "confirm", "data", "editor", "embed", "erase"),
         *("favicon.ico", "healthz", "issues", "mailbox", "metrics", "never"),
         *("preferences", "robots.txt", "sitemap.xml", "static", "subscribe"),
-        *("unsubscribe", "posts", "ping", "portraits", "websub"),
+        *("unsubscribe", "posts", "ping", "portraits", "websub", "l"),
         # the second segment of the workspace's own pages
         *("account", "invite", "login", "logout", "new"),
     }

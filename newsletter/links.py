@@ -1,9 +1,9 @@
 """Every link a mail carries: its writer and its reader side by side.
 
-Two families. Random tokens are stored with the subscription and never expire: leaving
-and preferences. Signed tokens (itsdangerous, used only here) carry what they are about,
-have a salt and a lifetime per purpose, and survive the rotation of keys. None opens
-another's door.
+Two families. Random tokens are stored and never expire: leaving and preferences with
+the subscription, links that are counted with the issue. Signed tokens (itsdangerous,
+used only here) carry what they are about, have a salt and a lifetime per purpose, and
+survive the rotation of keys. None opens another's door.
 """
 
 import base64
@@ -73,6 +73,16 @@ def new_tokens(count: int) -> list[str]:
     ]
 
 
+def new_link_token() -> str:
+    """Return 72 random bits in 12 characters: short, since it stands in every mail."""
+    return secrets.token_urlsafe(9)
+
+
+def looks_like_link_token(text: str) -> bool:
+    """Tell whether `new_link_token` may have made it; else no row can have it."""
+    return len(text) == 12 and text.isascii() and not set(text) - _TOKEN_LETTERS
+
+
 def looks_like_token(text: str) -> bool:
     """Tell whether `new_token` may have made it; else no row can have it."""
     return len(text) == 22 and text.isascii() and not set(text) - _TOKEN_LETTERS
@@ -137,6 +147,11 @@ def issue_url(settings: Settings, slug: str, number: int) -> str:
 def view_url(settings: Settings, slug: str, token: str) -> str:
     """Return the address of an edition as its readers got it: the same for all."""
     return f"{settings.base_url}/{slug}/view/{token}/"
+
+
+def counted_url(settings: Settings, token: str) -> str:
+    """Return the address through which a link is counted: the same for all readers."""
+    return f"{settings.base_url}/l/{token}"
 
 
 def archive_url(settings: Settings, slug: str) -> str:

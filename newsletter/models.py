@@ -11,6 +11,7 @@
         ├──< design >── logo                       how its mail looks: each version
         ├──< issue ──< issue_post >── post         posts chosen to go out together
         │      ├── issue_report                     what became of it, in sums
+        │      ├──< counted_link ──< link_clicks    where asked for: clicks, in sums
         │      ├── outside_check, link_check       what others said of it beforehand
         │      └──< message ──< delivery           an edition, and one line per reader
         ├──< segment                               some of its readers, by a name
@@ -28,7 +29,7 @@ which deliveries of an issue.
 """
 
 import enum
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated, Any
 
 from flask_security import AsaList, RoleMixin, UserMixin, WebAuthnMixin
@@ -260,6 +261,8 @@ class Newsletter(Base):
     last_design: Mapped[int] = mapped_column(default=0)  # version; 0: as it comes
     # Whether who works with it needs a second factor.
     needs_factor: Mapped[bool] = mapped_column(default=False)
+    # Whether the links of its mails lead through us, to be counted: never who.
+    count_clicks: Mapped[bool] = mapped_column(default=False)
     created_at: Mapped[Created]
 
     design: Mapped["Design | None"] = relationship(
@@ -917,6 +920,33 @@ class IssueReport(Base):
     next_at: Mapped[datetime | None]  # null: not again
 
     issue: Mapped[Issue] = relationship()
+
+
+class CountedLink(Base):
+    """An address in an issue's mails that is reached through us; alike for all."""
+
+    __tablename__ = "counted_link"
+    __table_args__ = (UniqueConstraint("issue_id", "place"),)
+
+    id: Mapped[BigKey]
+    issue_id: Mapped[int] = mapped_column(ForeignKey("issue.id", ondelete="CASCADE"))
+    place: Mapped[int]  # in the mail, from 0
+    token: Mapped[str] = mapped_column(String(12), unique=True)  # of our address
+    url: Mapped[Url]  # where it leads
+    words: Mapped[str] = mapped_column(String(300), default="")  # what it says
+
+
+class LinkClicks(Base):
+    """How often a link was opened on a day: nothing finer, and never by whom."""
+
+    __tablename__ = "link_clicks"
+
+    link_id: Mapped[int] = mapped_column(
+        BigInteger, ForeignKey("counted_link.id", ondelete="CASCADE"), primary_key=True
+    )
+    day: Mapped[date] = mapped_column(primary_key=True)  # the newsletter's
+    clicks: Mapped[int] = mapped_column(default=0)
+    machines: Mapped[int] = mapped_column(default=0)  # likely so; not in `clicks`
 
 
 class IssuePost(Base):

@@ -326,6 +326,7 @@ CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "undo_seconds": _number(0, MAX_UNDO_SECONDS),
     "new_topics": _check_flag,
     "needs_factor": _check_flag,
+    "count_clicks": _check_flag,
     "posts_on_page": _check_posts_on_page,
     "created_at": _keep,
 }

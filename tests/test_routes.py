@@ -23,8 +23,10 @@ from newsletter.digests import (
 )
 from newsletter.models import (
     Author,
+    CountedLink,
     Feed,
     FeedPush,
+    LinkClicks,
     Logo,
     Message,
     Portrait,
@@ -34,6 +36,7 @@ from newsletter.models import (
 from newsletter.posts import topics
 from newsletter.subscribers import notes, sheets, uploads
 from newsletter.web import security
+from newsletter.web.clicks import EXTENSION, Counter
 from tests.factories import NOW, make_newsletter, make_post, make_subscription
 from tests.web.at_work import as_editor
 
@@ -51,7 +54,7 @@ SCANNERS = (
 def one_of_everything(database: Database, settings: Settings) -> dict[str, Any]:
     """One of everything, and what the routes' variables stand for."""
     with database.transaction() as session:
-        labbet = make_newsletter(session)
+        labbet = make_newsletter(session, count_clicks=True)
         feed = Feed(newsletter_id=labbet.id, url="https://blogg.example/feed/")
         session.add(feed)
         session.flush()
@@ -84,6 +87,7 @@ def one_of_everything(database: Database, settings: Settings) -> dict[str, Any]:
         )
         issue = drafts.draft(session, labbet, now=NOW)
         publish.send(session, settings, issue, now=NOW)
+        issue.started_at = utcnow()  # clicks on links of old issues are not counted
         make_post(session, labbet)
         draft = drafts.draft(session, labbet, now=NOW)
         versions.note(session, draft, now=NOW)
@@ -133,6 +137,7 @@ def one_of_everything(database: Database, settings: Settings) -> dict[str, Any]:
             "leave": reader.leave_token,
             "preferences": reader.preferences_token,
             "view": session.scalar(select(Message.view_token)),
+            "link": session.scalar(select(CountedLink.token)),
         }
 
 
@@ -143,6 +148,8 @@ def token_for(path: str, settings: Settings, world: dict[str, Any]) -> str:
     for name in ("preferences", "websub", "ping"):
         if path.startswith(f"/{name}/"):
             return str(world["push" if name == "websub" else name])
+    if path.startswith("/l/"):
+        return str(world["link"])
     if "/view/" in path:
         return str(world["view"])
     purpose = next((p for p in links.PURPOSES if path.startswith(p.path)), None)
@@ -195,6 +202,15 @@ def test_no_get_changes_the_database(
     assert status(owner, "/editor/account/") == 200
     assert {k: v for k, v in statuses.items() if v >= 500} == {}
     assert contents(database) == before
+    # The one exception, and it is a sum: what counted links were opened for is written
+    # later, in the background. Scanners are no readers.
+    counter: Counter = app.extensions[EXTENSION]
+    counter.write(everything=True)
+    after = contents(database)
+    assert {name for name in after if after[name] != before[name]} == {"link_clicks"}
+    with database.reading() as session:
+        sums = session.scalars(select(LinkClicks)).all()
+    assert [(row.clicks, row.machines > 0) for row in sums] == [(0, True)]
 
 
 def status(client: FlaskClient, path: str) -> int:

@@ -186,4 +186,6 @@ NOT_WATCHED = {
     "sender_flaw": "what the clock sees in the DNS",
     "note": "say themselves who wrote them, and go when a reader is erased",
     "issue_report": "counts, kept up by the clock",
+    "counted_link": "follows from sending",
+    "link_clicks": "counts of what readers open, nobody's in particular",
 }

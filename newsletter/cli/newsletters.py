@@ -165,9 +165,14 @@ def create(
 @newsletter.command("set", epilog=example("newsletter set labbet --mode automatic"))
 @click.argument("slug")
 @_rhythm_options
+@click.option(
+    "--count-clicks/--no-count-clicks",
+    default=None,
+    help="Whether clicks on links are counted: sums for each link, never who.",
+)
 @with_installation
 def set_(place: Installation, slug: str, **given: Any) -> None:
-    """Change when a newsletter's digests go out; what is left out stays.
+    """Change when a newsletter's digests go out, and how; what is left out stays.
 
     What may be repeated replaces what was there.
     """
@@ -215,7 +220,7 @@ NAMES = (
     *("slug", "title", "language", "languages", "timezone", "from_name", "from_email"),
     *("publisher", "postal_address", "phone", "website", "accent", "rhythms"),
     *("default_rhythm", "mode", "at_least", "wait_days", "at_most", "by_language"),
-    *("quiet_days", "holidays", "holiday_country", "halted_at"),
+    *("quiet_days", "holidays", "holiday_country", "halted_at", "count_clicks"),
 )
 
 

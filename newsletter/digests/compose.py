@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from newsletter import colours, links, markup, newsletters, plaintext, rhythms
 from newsletter.config import Settings
-from newsletter.digests import design, themes, wording
+from newsletter.digests import design, outgoing, themes, wording
 from newsletter.digests.look import Look
 from newsletter.digests.themes import Theme
 from newsletter.errors import N_, InvalidInput, ThemeError
@@ -164,6 +164,11 @@ def sample(letter: Letter) -> Letter:
     )
 
 
+def as_sent(settings: Settings, newsletter: Newsletter, html: str) -> str:
+    """Return HTML as long as it is sent: links that are counted are other links."""
+    return outgoing.as_long(settings, html) if newsletter.count_clicks else html
+
+
 def encoded_size(text: str) -> int:
     """Return how many bytes a part takes on the wire."""
     return len(mime.quoted_printable(text))
@@ -299,6 +304,7 @@ class _Frame:
 
     def _fits(self, theme: Theme, tried: Fitted) -> bool:
         html = themes.html_of(theme, self.words, self.values(tried))
+        html = as_sent(self.settings, self.newsletter, html)
         return len(html.encode()) <= HTML_BYTES and encoded_size(html) <= ENCODED_BYTES
 
     def values(self, fitted: Fitted) -> dict[str, object]:

@@ -40,6 +40,7 @@ from newsletter.digests import (
     drafts,
     letters,
     occurrences,
+    outgoing,
     versions,
 )
 from newsletter.digests import editions as plans
@@ -314,10 +315,14 @@ def _message(
         web_url=url,
         forgiving=True,
     )
-    wayout.check(letter)
+    sent = letter
+    if newsletter.count_clicks:
+        sent = outgoing.counted(session, settings, issue, letter, but=url)
+    wayout.check(sent)
     message = outbox.store_edition(
         session,
         letter,
+        sent=sent,
         issue_id=issue.id,
         newsletter_id=newsletter.id,
         edition=edition.name,

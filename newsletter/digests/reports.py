@@ -151,8 +151,8 @@ def every(
         newsletter = session.get_one(Newsletter, newsletter.id)
 
 
-def usual(session: Session, issue: Issue) -> Usual | None:
-    """Return the mean of the issues before one; None if it is the first of its kind."""
+def compared(session: Session, issue: Issue) -> Sequence[IssueReport]:
+    """Return the reports of the issues that one is compared with, the newest first."""
     query = (
         select(IssueReport)
         .join(Issue, Issue.id == IssueReport.issue_id)
@@ -169,7 +169,12 @@ def usual(session: Session, issue: Issue) -> Usual | None:
         .order_by(Issue.number.desc())
         .limit(COMPARED)
     )
-    found = session.scalars(query).all()
+    return session.scalars(query).all()
+
+
+def usual(session: Session, issue: Issue) -> Usual | None:
+    """Return the mean of the issues before one; None if it is the first of its kind."""
+    found = compared(session, issue)
     if not found:
         return None
     readers = sum(report.readers for report in found)

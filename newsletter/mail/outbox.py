@@ -85,15 +85,18 @@ def store_edition(
     newsletter_id: int,
     edition: str,
     view_token: str | None = None,
+    sent: mime.Letter | None = None,
     now: datetime,
 ) -> Message:
     """Freeze an edition of an issue; nobody gets it before `queue_readers`.
 
     `view_token` is in the address at which its mails say it can be read on the web.
+    `sent` is the letter as readers get it, where that is not what is kept to be shown.
     """
     message = _store(
         session,
         letter,
+        sent=sent,
         lane=BULK,
         newsletter_id=newsletter_id,
         now=now,
@@ -167,9 +170,15 @@ def queue_audience(
 
 
 def _store(
-    session: Session, letter: mime.Letter, *, lane: int, now: datetime, **values: Any
+    session: Session,
+    letter: mime.Letter,
+    *,
+    sent: mime.Letter | None = None,
+    lane: int,
+    now: datetime,
+    **values: Any,
 ) -> Message:
-    frozen = mime.freeze(letter)
+    frozen = mime.freeze(sent or letter)
     message = Message(
         kind=letter.kind,
         state=MessageState.OPEN,

@@ -57,6 +57,7 @@ NOT_ABOUT_READERS = {
     "retry",
     "undo",  # what editors removed; of readers numbers alone
     "issue_report",  # sums
+    *("counted_link", "link_clicks"),  # sums too: no reader stands in them
 }
 HANDED_OVER = {
     *("subscriber", "subscription", "subscription_topic", "consent", "delivery"),

@@ -70,6 +70,7 @@ class Mail:
     posts: str
     sender_line: str  # who is behind it, and the postal address
     made_subject: bool = False  # of the posts, by us
+    sent_html: str = ""  # where it is sent with other links than it has here
 
 
 def check(mail: Mail) -> Iterator[Finding]:
@@ -231,7 +232,7 @@ def _postal_address(mail: Mail) -> Iterator[Finding]:
 
 
 def _size(mail: Mail) -> Iterator[Finding]:
-    size = compose.encoded_size(mail.letter.html)
+    size = compose.encoded_size(mail.sent_html or mail.letter.html)
     values = {"size": round(size / 1024)}
     if size > GMAIL_CUTS:
         yield Finding(

@@ -9,7 +9,7 @@ The clock asks for no yes: of its issues it holds what must not leave at all
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from sqlalchemy.orm import Session
@@ -84,7 +84,8 @@ def of(
     except InkorgError as error:
         refusals.append(error)
     else:
-        mail = read(issue, letter)
+        sent = compose.as_sent(settings, issue.newsletter, letter.html)
+        mail = replace(read(issue, letter), sent_html=sent)
         found += content.check(mail)
         found += outside.findings(session, settings, issue, mail.page)
     if readers:

@@ -75,6 +75,7 @@ FIELDS = {
     "byline": N_("Byline"),
     "confirmed_at": N_("Confirmed"),
     "contact_email": N_("Contact address"),
+    "count_clicks": N_("Clicks on links are counted"),
     "default_rhythm": N_("Rhythm to begin with"),
     "display_name": N_("Name that readers see"),
     "due_at": N_("Due"),

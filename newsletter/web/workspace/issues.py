@@ -234,6 +234,11 @@ def _keep_typed(
     return page, status_of(error)
 
 
+def _size_kb(newsletter: Newsletter, html: str) -> int:
+    sent = compose.as_sent(current_settings(), newsletter, html)
+    return round(compose.encoded_size(sent) / 1024)
+
+
 def _compose_page(
     newsletter: Newsletter,
     issue: Issue,
@@ -284,7 +289,7 @@ def _compose_page(
         made_subject=wording.subject(titles, words),
         made_preview_text=wording.preview(titles, excerpt),
         shown=len(entries),
-        size_kb=round(compose.encoded_size(letter.html) / 1024),
+        size_kb=_size_kb(newsletter, letter.html),
         languages=preview.languages(newsletter),
         STATE_WORDS=STATE_WORDS,
         STATE_COLOURS=STATE_COLOURS,

@@ -300,7 +300,8 @@ def _size(newsletter: Newsletter, issue: Issue) -> int:
         html = publish.sample_letter(current_settings(), issue, words).html
     except InvalidInput:
         return compose.ENCODED_BYTES // 1024 + 1
-    return round(compose.encoded_size(html) / 1024)
+    sent = compose.as_sent(current_settings(), newsletter, html)
+    return round(compose.encoded_size(sent) / 1024)
 
 
 def _follow(newsletter: Newsletter, issue_id: int) -> AnyResponse:

@@ -25,7 +25,10 @@ LINES = (
     *("accent", "language", "timezone"),
 )
 NUMBERS = ("posts_on_page", "undo_seconds")
-SWITCHES = ("listed", "record_network", "public_archive", "hold_unknown")
+SWITCHES = (
+    *("listed", "record_network", "public_archive", "hold_unknown"),
+    "count_clicks",
+)
 COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 SOCIAL_ROWS = 4
 MOST_TYPED = 20_000

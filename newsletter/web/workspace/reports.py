@@ -12,7 +12,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from newsletter import rhythms
 from newsletter.db import current_database, db, utcnow
-from newsletter.digests import reports
+from newsletter.digests import clicks, reports
 from newsletter.errors import N_, InkorgError
 from newsletter.mail import outcomes
 from newsletter.models import Issue, IssueKind, IssueReport, Newsletter, Role
@@ -40,6 +40,7 @@ MEASURE_WORDS = {
 ISSUE_COLUMNS = (
     *("number", "kind", "rhythm", "state", "subject", "started_at", "finished_at"),
     *("readers", *MEASURE_WORDS, "seconds", "per_second", "counted_at"),
+    *("clicks", "machine_clicks"),  # empty where they are not counted
 )
 
 
@@ -53,6 +54,7 @@ def index(newsletter: Newsletter) -> str:
     found = reports.page(session, newsletter, before=known, size=PAGE + 1)
     rows, older = found[:PAGE], len(found) > PAGE
     months, at = _months(session, newsletter, now)
+    clicked = clicks.of_issues(session, [issue.id for issue, _ in rows])
     return render(
         "editor/reports.html",
         newsletter,
@@ -66,6 +68,14 @@ def index(newsletter: Newsletter) -> str:
         counted_at=at,
         readers_line=charts.line([(month.first, month.readers) for month in months]),
         delivered_line=charts.line(_delivered(rows)),
+        clicks=clicked,
+        clicks_line=charts.line(
+            [
+                (issue.number, clicked[issue.id].clicks)
+                for issue, _ in reversed(rows)
+                if issue.id in clicked
+            ]
+        ),
         share=reports.share,
         exact_percent=rendering.words().exact_percent,
         STATE_WORDS=STATE_WORDS,
@@ -83,7 +93,9 @@ def issues_csv(newsletter: Newsletter) -> Response:
         with database.reading() as session:
             here = session.get_one(Newsletter, newsletter_id)
             for issue, report in reports.every(session, here):
-                yield _cells(issue, report)
+                clicked = clicks.of_issues(session, [issue.id]).get(issue.id)
+                sums = (clicked.clicks, clicked.machines) if clicked else ("", "")
+                yield [*_cells(issue, report), *sums]
 
     return _as_csv(rows(), f"{newsletter.slug}-issues.csv")
 
@@ -121,6 +133,7 @@ def show(newsletter: Newsletter, issue_id: int) -> str | AnyResponse:
         share=reports.share,
         exact_percent=rendering.words().exact_percent,
         why=outcomes.why,
+        clicks=_clicks(session, issue, report),
         MEASURES=[(name, MEASURE_WORDS[name]) for name in reports.MEASURES],
         AFTERWARDS=[(name, MEASURE_WORDS[name]) for name in reports.AFTERWARDS],
         STATE_WORDS=STATE_WORDS,
@@ -146,6 +159,44 @@ def issue_csv(newsletter: Newsletter, issue_id: int) -> Response:
             part = round(readers / (report.readers or 1), 6)
             rows.append((state, reason, readers, part, ""))
     return _as_csv(iter(rows), f"{newsletter.slug}-{issue.number or issue.id}.csv")
+
+
+@bp.get("/editor/<slug>/issues/<int:issue_id>/clicks.csv")
+@needs(Role.VIEWER)
+def clicks_csv(newsletter: Newsletter, issue_id: int) -> Response:
+    """Hand over how often each link of an issue was opened on each day."""
+    session = db.session()
+    issue = issue_form.issue_of(session, newsletter, issue_id)
+    rows: list[Iterable[object]] = [
+        ("place", "link", "words", "day", "clicks", "machine_clicks"),
+        *clicks.by_link_and_day(session, issue),
+    ]
+    return _as_csv(
+        iter(rows), f"{newsletter.slug}-{issue.number or issue.id}-clicks.csv"
+    )
+
+
+def _clicks(
+    session: Session, issue: Issue, report: IssueReport | None
+) -> dict[str, object]:
+    """Return what the page says of an issue's clicks; no links: none are counted."""
+    found = clicks.of_issue(session, issue)
+    if not found:
+        return {"links": []}
+    days = clicks.by_day(session, issue)
+    times = sum(link.clicks for link in found)
+    delivered = report.delivered if report else 0
+    return {
+        "links": found,
+        "clicks": times,
+        "machines": sum(link.machines for link in found),
+        "most": max(link.clicks for link in found),
+        "delivered": delivered,
+        "share": times / delivered if delivered else None,
+        "usual": clicks.usual_share(session, issue),
+        "days": days,
+        "line": charts.line([(day, count) for day, count, _ in days]),
+    }
 
 
 def _months(

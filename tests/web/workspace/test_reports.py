@@ -4,7 +4,7 @@ import csv
 import io
 import re
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -15,8 +15,10 @@ from sqlalchemy.orm import Session
 from newsletter import jobs
 from newsletter.config import Settings
 from newsletter.db import Database
-from newsletter.digests import reports
+from newsletter.digests import clicks, reports
+from newsletter.digests.machines import Clicks, Opened
 from newsletter.models import (
+    CountedLink,
     Delivery,
     DeliveryState,
     Issue,
@@ -271,6 +273,66 @@ def test_reports_over_time_page_by_page_and_as_csv(
     assert (last["joined"], last["left"]) == ("1", "1")
     assert sum(int(month["bounced"]) for month in months) == 32
     assert [months[0]["subscribers_at_end"], last["subscribers_at_end"]] == ["0", "2"]
+
+
+def test_clicks_beside_those_before_them_by_link_over_time_and_as_csv(
+    app: Flask, database: Database, settings: Settings, labbet: Newsletter
+) -> None:
+    evil = "=1+1<script>å"
+    with database.transaction() as session:
+        issues = [
+            make_issue(
+                session, labbet, n, [(None, SENT, "")] * 10, at=NOW - (9 - n) * DAY
+            )
+            for n in (1, 2, 3)
+        ]
+        keys = [issue.id for issue in issues]
+        for issue, times in zip(issues[1:], (5, 3), strict=True):
+            for place, words in enumerate(("Först", evil, "Aldrig")):
+                url = f"https://x.example/{place}"
+                token = f"{issue.id:06}{place:06}"
+                link = CountedLink(
+                    issue_id=issue.id, place=place, token=token, url=url, words=words
+                )
+                session.add(link)
+                session.flush()
+                opened = Opened(link.id, date(2026, 11, 20 + 2 * place))
+                clicks.keep(
+                    session, {opened: Clicks(times * (place % 2), 1 - place // 2)}
+                )
+                clicks.keep(session, {opened: Clicks(place % 2, 0)})
+    while jobs.count_issues(database, settings, NOW):
+        pass
+    off, first, second = (f"/editor/labbet/issues/{key}/report" for key in keys)
+    said = text_of(app, off)
+    assert "Klick räknas inte." in said
+    assert "Visa inställningen" not in said  # a viewer may not change it
+    text = text_of(app, second)
+    assert "4 klick · 40 % av de levererade mejlen · i vanliga fall 60 %" in text
+    assert "2 till var troligen maskiners" in text
+    assert "i vanliga fall" not in text_of(app, first)
+    page = as_editor(app, Role.VIEWER).get(second).text
+    assert "<script>å" not in page
+    assert re.findall(r'<rect width="([\d.]+)"', page) == ["100.0", "0.0", "0.0"]
+    days = re.findall(r"<tr><td>([^<]*)</td><td class=\"number\">(\d+)</td>", page)
+    assert [number for _, number in days] == ["0", "0", "4", "0", "0"]
+    rows = table(app, f"/editor/labbet/issues/{keys[2]}/clicks.csv")
+    assert [(r["day"], r["clicks"], r["machine_clicks"]) for r in rows] == [
+        ("2026-11-20", "0", "1"),
+        ("2026-11-22", "4", "1"),
+        ("2026-11-24", "0", "0"),
+    ]
+    assert rows[1]["words"] == f"'{evil}"
+    overall = table(app, f"{HOME}issues.csv")
+    assert [(r["clicks"], r["machine_clicks"]) for r in overall] == [
+        ("4", "2"),
+        ("6", "2"),
+        ("", ""),
+    ]
+    assert "6 60 %" in text_of(app, HOME)
+    assert "Klick, från 6 på utskick 2 till 4 på utskick 3" in (
+        as_editor(app, Role.VIEWER).get(HOME).text
+    )
 
 
 def test_before_the_first_issue_reports_say_what_will_be_there(

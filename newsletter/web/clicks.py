@@ -10,13 +10,12 @@ is never written down, for as long as it takes to see that it is a machine
 (`machines.py`); then that is gone too. No cookie, no address, no user agent is kept.
 """
 
-import atexit
 import hashlib
 import logging
 import secrets
 import threading
 import time
-from weakref import WeakSet
+from multiprocessing.util import Finalize
 
 from flask import Blueprint, Flask, Response, current_app, request
 
@@ -84,6 +83,7 @@ class Counter:
         self._key = secrets.token_bytes(32)  # of this process, in memory alone
         self._timer: threading.Timer | None = None
         self._lock = threading.Lock()
+        self._ends_well = False  # whether the end of the process is taken care of
 
     def add(
         self, target: Target, who: str, *, machine: bool, by_itself: bool = True
@@ -110,8 +110,11 @@ class Counter:
 
     def _begin(self) -> None:
         with self._lock:
+            if not self._ends_well:
+                # Not `atexit`: the server's workers are children that end without it.
+                Finalize(None, self._write_the_rest, exitpriority=1)
+                self._ends_well = True
             if self._timer is None:
-                _AT_WORK.add(self)
                 self._timer = threading.Timer(self.pause_seconds, self._go_on)
                 self._timer.name, self._timer.daemon = "clicks", True
                 self._timer.start()
@@ -126,15 +129,9 @@ class Counter:
         if not self.window.is_empty():
             self._begin()
 
-
-_AT_WORK: WeakSet[Counter] = WeakSet()
-
-
-@atexit.register
-def _write_the_rest() -> None:
-    """Write, as the process ends, what has been clicked until then."""
-    for one in list(_AT_WORK):
+    def _write_the_rest(self) -> None:
+        """Write, as the process ends, what has been clicked until then."""
         try:
-            one.write(everything=True)
+            self.write(everything=True)
         except Exception:
             log.exception("clicks of the last seconds are lost")

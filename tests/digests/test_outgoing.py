@@ -143,12 +143,19 @@ def test_of_a_letter_only_what_is_of_the_web_is_counted(
 def test_the_size_is_that_of_what_is_sent(session: Session, settings: Settings) -> None:
     labbet = make_newsletter(session, count_clicks=True)
     make_subscription(session, labbet)
-    asa = Author(newsletter_id=labbet.id, name="Åsa", byline="från långt borta " * 60)
+    words = "från långt borta och hem igen " * 20
+    asa = Author(newsletter_id=labbet.id, name=words[:190], byline=words[:190])
     session.add(asa)
     session.flush()
     for number in range(99):
-        link = f"http://x.se/{number}"
-        make_post(session, labbet, link=link, author=asa)
+        make_post(
+            session,
+            labbet,
+            link=f"http://x.se/{number}",
+            title=words[:200],
+            excerpt=words,
+            author=asa,
+        )
     issue = drafts.draft(session, labbet, now=NOW)
     publish.send(session, settings, issue, now=NOW)
     message = editions_of(session, issue)[0]

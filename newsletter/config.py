@@ -55,6 +55,8 @@ class Relay:
     warmup_first: int = 0  # how many on that day; twice as many each day after it
     per_domain: int = 0  # connections at once to one destination; 0: no limit
     mark: str = ""  # tells it from another one at the same host and port
+    # Private hosts and networks it may be at; None: anywhere, the operator named it.
+    inside: tuple[str, ...] | None = None
 
     @property
     def name(self) -> str:
@@ -82,6 +84,8 @@ class Settings:
     import_megabytes: int = 300  # of a file of readers that is uploaded
     # Hosts and networks a feed may come from although they are private: "*" is all.
     fetch_allow: tuple[str, ...] = ()
+    # The same for a relay that a newsletter's owner names.
+    relay_allow: tuple[str, ...] = ()
     mailbox_dir: Path | None = None  # the local mailbox of `demo`
     themes_dir: Path | None = None  # mail themes of one's own
     demo: bool = False
@@ -139,7 +143,8 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         signups_per_network_hour=get.number("SIGNUPS_PER_NETWORK_HOUR", 60, 1, 10**6),
         signups_per_hour=get.number("SIGNUPS_PER_HOUR", 5000, 1, 10**8),
         import_megabytes=get.number("IMPORT_MEGABYTES", 300, 1, 10_000),
-        fetch_allow=tuple(get.text("FETCH_ALLOW").replace(",", " ").split()),
+        fetch_allow=get.words("FETCH_ALLOW"),
+        relay_allow=get.words("RELAY_ALLOW"),
         mailbox_dir=Path(d) if (d := get.text("MAILBOX_DIR")) else None,
         themes_dir=get.folder("THEMES"),
         demo=demo,
@@ -153,6 +158,7 @@ VARIABLES = frozenset(
         *("NEWSLETTER_EHLO_NAME", "NEWSLETTER_FETCH_ALLOW"),
         *("NEWSLETTER_IMPORT_MEGABYTES",),
         *("NEWSLETTER_INSTANCE_DIR", "NEWSLETTER_MAILBOX_DIR"),
+        *("NEWSLETTER_RELAY_ALLOW",),
         *("NEWSLETTER_SECRET_KEYS", "NEWSLETTER_SIGNUPS_PER_HOUR"),
         *("NEWSLETTER_SIGNUPS_PER_NETWORK_HOUR", "NEWSLETTER_SMTP_URL"),
         *("NEWSLETTER_THEMES", "NEWSLETTER_TRUSTED_PROXIES"),
@@ -260,6 +266,9 @@ class _Reader:
 
     def text(self, name: str) -> str:
         return self.values.get(PREFIX + name, "").strip()
+
+    def words(self, name: str) -> tuple[str, ...]:
+        return tuple(self.text(name).replace(",", " ").split())
 
     def flag(self, name: str) -> bool:
         value = self.text(name).lower()

@@ -35,7 +35,7 @@ from newsletter.digests import (
 from newsletter.digests.planning import GRACE as GRACE
 from newsletter.digests.preflight import addresses
 from newsletter.errors import N_, InkorgError
-from newsletter.mail import destinations, keyring, probing
+from newsletter.mail import destinations, keyring, own_relays, probing
 from newsletter.models import Issue, Job, Newsletter, SavedSegment, UsedLink
 from newsletter.posts import editing, fetching, websub
 from newsletter.subscribers import (
@@ -379,7 +379,7 @@ def count_issues(database: Database, _settings: Settings, now: datetime) -> int:
 
 def _renew_keys(database: Database, settings: Settings, _now: datetime) -> int:
     with database.transaction() as session:
-        return keyring.renew(session, settings)
+        return keyring.renew(session, settings) + own_relays.renew(session, settings)
 
 
 def _index_addresses(database: Database, _settings: Settings, now: datetime) -> int:

@@ -335,6 +335,30 @@ class DkimKey(Base):
     created_at: Mapped[Created]
 
 
+class NewsletterRelay(Base):
+    """A newsletter's own relay, instead of the installation's."""
+
+    __tablename__ = "newsletter_relay"
+
+    newsletter_id: Mapped[int] = mapped_column(
+        ForeignKey("newsletter.id", ondelete="CASCADE"), primary_key=True
+    )
+    active: Mapped[bool] = mapped_column(default=True)  # else kept, and not used
+    host: Mapped[str] = mapped_column(String(200))
+    port: Mapped[int]
+    security: Mapped[str] = mapped_column(String(10))  # plain | starttls | tls
+    user: Mapped[str] = mapped_column(String(320), default="")
+    password: Mapped[bytes] = mapped_column(LargeBinary)  # encrypted, `mail/keys.py`
+    connections: Mapped[int]
+    rate_per_second: Mapped[float] = mapped_column(default=0.0)  # 0: no limit
+    per_day: Mapped[int] = mapped_column(default=0)  # 0: no limit
+    warmup_from: Mapped[date | None]
+    warmup_first: Mapped[int] = mapped_column(default=0)
+    # Whether the installation's relays carry the mail while this one cannot be used.
+    spare: Mapped[bool] = mapped_column(default=False)
+    changed_at: Mapped[datetime]
+
+
 class SenderFlaw(Base):
     """What the DNS lacked for a newsletter's sender when the clock last looked."""
 
@@ -1321,6 +1345,8 @@ class Worker(Base):
     started_at: Mapped[Created]
     seen_at: Mapped[Created]
     rate_per_second: Mapped[float] = mapped_column(default=0.0)
+    # By whose relays it sends: a newsletter's own; 0: the installation's.
+    pool: Mapped[int] = mapped_column(default=0)
 
 
 class Job(Base):

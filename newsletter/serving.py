@@ -24,7 +24,7 @@ from newsletter import jobs, links
 from newsletter.config import Settings
 from newsletter.db import Database, utcnow
 from newsletter.errors import N_, ConfigError
-from newsletter.mail.sender import Sender
+from newsletter.mail.senders import Senders
 
 log = logging.getLogger(__name__)
 
@@ -168,9 +168,9 @@ async def _work(database: Database, settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    sender = Sender(database, settings)
+    senders = Senders(database, settings)
     relays = ",".join(relay.name for relay in settings.relays)
-    log.info("work worker=%s relays=%s", sender.name, relays)
+    log.info("work worker=%s relays=%s", senders.name, relays)
     over = threading.Event()
     clocks = [
         threading.Thread(target=_clock, args=(database, settings, over), daemon=True)
@@ -178,7 +178,7 @@ async def _work(database: Database, settings: Settings) -> None:
     ]
     for clock in clocks:
         clock.start()
-    sending = asyncio.create_task(sender.run(stop))
+    sending = asyncio.create_task(senders.run(stop))
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait({sending, stopping}, return_when=asyncio.FIRST_COMPLETED)
     over.set()
@@ -186,9 +186,9 @@ async def _work(database: Database, settings: Settings) -> None:
     try:
         await asyncio.wait_for(sending, DRAIN_SECONDS)
     except TimeoutError:
-        log.warning("work worker=%s left mail on the wire", sender.name)
+        log.warning("work worker=%s left mail on the wire", senders.name)
     await stopping
-    log.info("work stopped worker=%s", sender.name)
+    log.info("work stopped worker=%s", senders.name)
 
 
 def _clock(database: Database, settings: Settings, over: threading.Event) -> None:

@@ -22,7 +22,7 @@ LAYERS = """
     templating quiet
     rhythms moments
     i18n links markup colours images
-    plaintext audit undoing
+    plaintext audit undoing networks
     models migrate
     db
     config
@@ -35,7 +35,7 @@ KNOWS_FLASK = {"app", "web", "cli", "db"}
 # Flask-Security's mixins are plain classes: the schema may inherit them.
 FLASK_EXCEPTIONS = {"models": {"flask_security"}}
 OPENS_TRANSACTIONS = {
-    *("web", "cli", "demo", "jobs", "mail.sender", "mail.clerk"),
+    *("web", "cli", "demo", "jobs", "mail.sender", "mail.senders", "mail.clerk"),
     "posts.fetching",  # network and writing in turns: one feed, one transaction
     "posts.websub",  # the same with hubs
 }

@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any, cast
 
 from sqlalchemy import (
@@ -322,6 +322,8 @@ def _told(value: Any) -> Any:
             return f"({len(value):,} bytes)"
         case datetime():
             return value.isoformat(timespec="seconds")
+        case date():
+            return value.isoformat()
         case str():
             return _line(value)
         case dict() | list():

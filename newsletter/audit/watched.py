@@ -21,6 +21,7 @@ from newsletter.models import (
     Logo,
     Membership,
     Newsletter,
+    NewsletterRelay,
     Occurrence,
     Picture,
     Portrait,
@@ -75,6 +76,13 @@ WATCHED: dict[type[Base], Watched] = {
         "design", about="newsletter_id", own=False, part="digest", part_word="logo"
     ),
     DkimKey: Watched("dkim_key", label="domain"),
+    NewsletterRelay: Watched(
+        "relay",
+        about="newsletter_id",
+        label="host",
+        quiet=_names("changed_at"),
+        private=_names("user password"),
+    ),
     Feed: Watched(
         "feed",
         label="url",

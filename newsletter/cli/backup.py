@@ -16,7 +16,7 @@ from newsletter import migrate
 from newsletter.cli.common import Installation, example, with_installation
 from newsletter.db import utcnow
 from newsletter.errors import N_, Conflict, InkorgError, InvalidInput, NotFound
-from newsletter.mail import ledger
+from newsletter.mail import ledger, own_relays
 from newsletter.models import (
     Delivery,
     Editor,
@@ -89,6 +89,7 @@ def restore(place: Installation, file: Path, force: bool) -> None:
         held, paused, dropped = _silence(session)
         halted = _halt(session, utcnow())
         gone = farewells.repeat(session, said)
+        closed = own_relays.unopened(session, place.settings)
     click.echo(
         f"Restored. Held: {held} issues, paused: {paused} issues, dropped: {dropped}"
         f" single mails. Left again: {gone} readers who had left since the backup."
@@ -98,6 +99,8 @@ def restore(place: Installation, file: Path, force: bool) -> None:
             f"No digest of {slug} goes by itself before you say:"
             f" python -m newsletter newsletter go-ahead {slug}"
         )
+    for slug, why in closed:
+        click.echo(f"{slug}: no mail of it leaves. {why}", err=True)
 
 
 def _farewells(place: Installation) -> list[Farewell]:

@@ -3,12 +3,13 @@
 import smtplib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import click
 import dns.exception
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
 from newsletter import i18n, migrate, newsletters
 from newsletter.cli.common import (
@@ -23,9 +24,16 @@ from newsletter.db import utcnow
 from newsletter.digests import design, theme_check, themes
 from newsletter.digests.look import Look
 from newsletter.errors import ConfigError, ThemeError
-from newsletter.mail import destinations, keyring, limits
+from newsletter.mail import destinations, keyring, limits, own_relays
 from newsletter.mail.keys import covers, decrypt, flaw, record_name
-from newsletter.mail.probing import FREE_MAIL, Lookup, greet, is_made_up, starting
+from newsletter.mail.probing import (
+    FREE_MAIL,
+    Lookup,
+    greet,
+    is_made_up,
+    own_relay_probe,
+    starting,
+)
 from newsletter.mail.probing import txt_lookup as txt_lookup
 from newsletter.models import Algorithm, DkimKey, Job, Newsletter
 from newsletter.posts import health, sources
@@ -73,6 +81,7 @@ def doctor(
             found += check_theme(place.settings, looks[newsletter.id])
             found += check_keys(place.settings, newsletter, own)
             found += check_domain(newsletter, lookup, dkim_selector, own)
+            found += check_own_relay(place, newsletter)
         found += check_limits(place)
     for relay in place.settings.relays:
         found += check_relay(relay)
@@ -279,19 +288,30 @@ def check_relay(relay: Relay) -> Iterator[Finding]:
         )
 
 
+def check_own_relay(place: Installation, newsletter: Newsletter) -> Iterator[Finding]:
+    """Say hello to a newsletter's own relay, if it has one, as the sender would."""
+    settings, now = place.settings, utcnow()
+    with place.database.reading() as session:
+        row = own_relays.in_use(session, newsletter.id)
+        if row is None:
+            return
+        about = f"{newsletter.slug}, relay {row.host}:{row.port}"
+        try:
+            relay = own_relays.opened(settings, row, newsletter.slug)
+        except ConfigError as error:
+            yield Finding(about, "wrong", str(error))
+            return
+        yield from _today(session, relay, f"{about}, today", now)
+    probe = own_relay_probe(relay, settings.ehlo_name)
+    yield Finding(about, probe.state, probe.message % probe.values)
+
+
 def check_limits(place: Installation) -> Iterator[Finding]:
     """Look at what is left of the day's limits, and who asked us to slow down."""
     now = utcnow()
     with place.database.reading() as session:
         for relay in place.settings.relays:
-            limit = limits.day_limit(relay, now.date())
-            left = limits.left_today(session, relay, now=now, single=True)
-            if limit is not None:
-                yield Finding(
-                    f"relay {relay.name}, today",
-                    "good" if left else "note",
-                    f"{left} of {limit} mails left until midnight (UTC)",
-                )
+            yield from _today(session, relay, f"relay {relay.name}, today", now)
         for slowed in destinations.describe(session, now=now):
             yield Finding(
                 f"relay {slowed.relay}",
@@ -299,6 +319,19 @@ def check_limits(place: Installation) -> Iterator[Finding]:
                 f"{slowed.domain} asked us to slow down; next try"
                 f" {slowed.until:%H:%M} UTC. It said: {slowed.reply}",
             )
+
+
+def _today(
+    session: Session, relay: Relay, about: str, now: datetime
+) -> Iterator[Finding]:
+    limit = limits.day_limit(relay, now.date())
+    left = limits.left_today(session, relay, now=now, single=True)
+    if limit is not None:
+        yield Finding(
+            about,
+            "good" if left else "note",
+            f"{left} of {limit} mails left until midnight (UTC)",
+        )
 
 
 def _schema_stands(found: list[Finding]) -> bool:

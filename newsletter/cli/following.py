@@ -16,7 +16,7 @@ from newsletter.cli.common import Installation
 from newsletter.db import utcnow
 from newsletter.digests import drafts
 from newsletter.digests.status import status
-from newsletter.mail.sender import Sender
+from newsletter.mail.senders import Senders
 from newsletter.models import Worker
 
 WORKER_IS_SILENT = timedelta(seconds=15)
@@ -117,7 +117,7 @@ def _look(place: Installation, issue_id: int) -> tuple[Figures, bool]:
 
 
 async def _send(place: Installation, stop: asyncio.Event) -> None:
-    await Sender(place.database, place.settings).run(stop)
+    await Senders(place.database, place.settings).run(stop)
 
 
 def _display() -> "_Lines":

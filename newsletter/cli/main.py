@@ -14,13 +14,24 @@ from newsletter.cli import (
     newsletters,
     operations,
     posts,
+    relay,
     subscribers,
     themes,
 )
 from newsletter.errors import InkorgError
 
 MODULES = (
-    *(operations, doctor, backup, newsletters, dkim, posts, editors, subscribers),
+    *(
+        operations,
+        doctor,
+        backup,
+        newsletters,
+        dkim,
+        relay,
+        posts,
+        editors,
+        subscribers,
+    ),
     *(issues, themes),
 )
 

@@ -101,11 +101,18 @@ class Clerk:
     """Writes in the ledger for one worker."""
 
     def __init__(
-        self, database: Database, shelf: Shelf, *, worker: str, lease: timedelta
+        self,
+        database: Database,
+        shelf: Shelf,
+        *,
+        worker: str,
+        lease: timedelta,
+        pool: int = 0,
     ) -> None:
         """Start with nothing claimed."""
         self.database = database
         self.worker = worker
+        self.pool = pool  # whose mail: see `ledger.claim`
         self.lease = lease
         self._shelf = shelf
         self._locked: dict[int, float] = {}  # messages that cannot be signed; until
@@ -121,7 +128,8 @@ class Clerk:
         Reads only: an idle worker holds nobody up.
         """
         with self.database.reading() as session:
-            return ledger.waiting(session, limit), ledger.is_due(session, now=now)
+            waiting = ledger.waiting(session, limit, self.pool)
+            return waiting, not self.pool and ledger.is_due(session, now=now)
 
     def write(self, turn: Turn, now: datetime) -> Result:
         """Do a turn."""
@@ -208,11 +216,13 @@ class Clerk:
     def _do_chores(self, session: Session, turn: Turn, now: datetime) -> int:
         ledger.renew(session, self.worker, turn.in_hand, now=now, lease=self.lease)
         ledger.forget_leases(session, self.worker)
-        ledger.recover_expired(session, now=now)
-        ledger.requeue_due(session, now=now)
-        ledger.sweep_cancelled(session, now=now)
-        ledger.close_settled(session)
-        return relays.beat(session, self.worker, turn.rate_per_second, now=now)
+        if not self.pool:  # what is done for all is done by one
+            ledger.recover_expired(session, now=now)
+            ledger.requeue_due(session, now=now)
+            ledger.sweep_cancelled(session, now=now)
+            ledger.close_settled(session)
+        rate = turn.rate_per_second
+        return relays.beat(session, self.worker, rate, pool=self.pool, now=now)
 
     def _claim_bulk(
         self, session: Session, wanted: int, now: datetime, result: Result
@@ -223,7 +233,10 @@ class Clerk:
         clock = monotonic()
         self._locked = {m: end for m, end in self._locked.items() if end > clock}
         if not self._messages or clock >= self._looked_at + LOOK_SECONDS:
-            self._messages, self._looked_at = ledger.open_messages(session), clock
+            self._messages, self._looked_at = (
+                ledger.open_messages(session, self.pool),
+                clock,
+            )
         messages = [m for m in self._messages if m not in self._locked]
         self._after = {m: self._after.get(m, 0) for m in messages}
         later = [message for message in messages if message > self._first]
@@ -262,6 +275,7 @@ class Clerk:
             limit=limit,
             now=now,
             lease=self.lease,
+            pool=self.pool,
             **which,
         )
 

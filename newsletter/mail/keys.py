@@ -1,8 +1,8 @@
 """DKIM keys: made, signing, written for the DNS, kept encrypted. Pure.
 
-In the database a private key is encrypted with a key derived from the newest of the
-secret keys, and opens with any of them. The DNS holds the public half, as RFC 6376
-§3.6.1 and, for Ed25519, RFC 8463 §4 write it.
+In the database a private key, like a relay's password, is encrypted with a key derived
+from the newest of the secret keys, and opens with any of them. The DNS holds the public
+half, as RFC 6376 §3.6.1 and, for Ed25519, RFC 8463 §4 write it.
 """
 
 import base64
@@ -25,6 +25,7 @@ STRING_OCTETS = 255  # of one string in a TXT record, RFC 1035 §3.3
 Private = rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
 
 _PURPOSE = "dkim"
+_PASSWORDS = "relay"
 _PADDING = padding.PKCS1v15()
 _HASHED = utils.Prehashed(hashes.SHA256())
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
@@ -109,23 +110,66 @@ def renewed(settings: Settings, encrypted: bytes) -> bytes | None:
     Raises ConfigError if no secret key opens it.
     """
     wrappers = _wrappers(settings)
+    if _is_newest(encrypted, wrappers):
+        return None
+    _opened(bytes(encrypted), wrappers)
+    return _all_of(wrappers).rotate(encrypted)
+
+
+def encrypt_password(settings: Settings, password: str) -> bytes:
+    """Write a relay's password for the database; nothing stays nothing."""
+    if not password:
+        return b""
+    return Fernet(_wrappers(settings, _PASSWORDS)[0]).encrypt(password.encode())
+
+
+def decrypt_password(settings: Settings, encrypted: bytes) -> str:
+    """Open what `encrypt_password` wrote. Raises ConfigError if no secret key does."""
+    if not encrypted:
+        return ""
+    try:
+        plain = _all_of(_wrappers(settings, _PASSWORDS)).decrypt(bytes(encrypted))
+    except InvalidToken:
+        raise ConfigError(
+            N_(
+                "The relay's password was encrypted with a secret key that is no longer"
+                " in NEWSLETTER_SECRET_KEYS. Put that back, behind the newest, or type"
+                " the password again."
+            )
+        ) from None
+    return plain.decode()
+
+
+def renewed_password(settings: Settings, encrypted: bytes) -> bytes | None:
+    """Encrypt again with the newest secret key; None if that has been done.
+
+    Raises ConfigError if no secret key opens it.
+    """
+    if not encrypted or _is_newest(encrypted, _wrappers(settings, _PASSWORDS)):
+        return None
+    return encrypt_password(settings, decrypt_password(settings, encrypted))
+
+
+def _wrappers(settings: Settings, purpose: str = _PURPOSE) -> tuple[bytes, ...]:
+    return tuple(map(base64.urlsafe_b64encode, subkeys(settings, purpose)))
+
+
+def _all_of(wrappers: tuple[bytes, ...]) -> MultiFernet:
+    return MultiFernet([Fernet(key) for key in wrappers])
+
+
+def _is_newest(encrypted: bytes, wrappers: tuple[bytes, ...]) -> bool:
     try:
         Fernet(wrappers[0]).decrypt(encrypted)
     except InvalidToken:
-        _opened(bytes(encrypted), wrappers)
-        return MultiFernet([Fernet(key) for key in wrappers]).rotate(encrypted)
-    return None
-
-
-def _wrappers(settings: Settings) -> tuple[bytes, ...]:
-    return tuple(map(base64.urlsafe_b64encode, subkeys(settings, _PURPOSE)))
+        return False
+    return True
 
 
 @functools.lru_cache(maxsize=64)
 def _opened(encrypted: bytes, wrappers: tuple[bytes, ...]) -> Private:
-    fernet = MultiFernet([Fernet(key) for key in wrappers])
     try:
-        plain = fernet.decrypt(encrypted)
+        plain = _all_of(wrappers).decrypt(encrypted)
     except InvalidToken:
         raise ConfigError(
             N_(

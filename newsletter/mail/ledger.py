@@ -91,6 +91,7 @@ from newsletter.models import (
     Message,
     MessageState,
     Newsletter,
+    NewsletterRelay,
     Status,
     Subscriber,
     Subscription,
@@ -180,13 +181,15 @@ def claim(
     lease: timedelta = LEASE,
     message_id: int | None = None,
     after: int = 0,
+    pool: int = 0,
 ) -> Claimed:
     """Take up to `limit` queued deliveries: single mails, or those of one message.
 
     Looks whether each reader still wants mail, and skips, saying why, who does not.
     On PostgreSQL two workers never wait for each other. Of what is queued again `after`
     leaves out the deliveries up to that id, which spares the database what has been
-    dealt with.
+    dealt with. Single mails are those of a `pool`: one newsletter's that has a relay of
+    its own, or (0) what goes by the installation's.
     """
     values = {
         "most": limit,
@@ -195,6 +198,7 @@ def claim(
         "until": now + lease,
         "by": worker,
         "after": after,
+        "pool": pool,
     }
     fresh = Claimed([])
     if message_id is not None:
@@ -611,23 +615,27 @@ def next_attempt(session: Session, *, issue_id: int) -> datetime | None:
     )
 
 
-def open_messages(session: Session) -> list[int]:
-    """Return the bulk messages that may be claimed from, oldest first."""
+def open_messages(session: Session, pool: int = 0) -> list[int]:
+    """Return the bulk messages of a pool that may be claimed from, oldest first."""
     return list(
         session.scalars(
             select(Message.id)
-            .where(Message.state == MessageState.OPEN, Message.lane == BULK)
+            .where(
+                Message.state == MessageState.OPEN,
+                Message.lane == BULK,
+                _pool_of(Message) == pool,
+            )
             .order_by(Message.id)
         )
     )
 
 
-def waiting(session: Session, limit: int) -> int:
+def waiting(session: Session, limit: int, pool: int = 0) -> int:
     """Return how many deliveries could be claimed now, counting to `limit` at most."""
     queued = _is(DeliveryState.QUEUED)
-    single = select(Delivery.id).where(_single(), queued, _in_open_message())
+    single = select(Delivery.id).where(_single(), queued, _in_open_message(pool))
     found = _count(session, single, limit)
-    for message_id in open_messages(session):
+    for message_id in open_messages(session, pool):
         of_message = Delivery.message_id == message_id
         mark = select(ClaimMark.last_id).where(ClaimMark.message_id == message_id)
         fresh = and_(queued, Delivery.id > mark.scalar_subquery())
@@ -854,7 +862,7 @@ def _chosen(which: str) -> Select[*tuple[Any, ...]]:
     if which == "again":
         query = query.where(_again())
     if which == "single":
-        query = query.where(_single(), _in_open_message())
+        query = query.where(_single(), _in_open_message(bindparam("pool")))
     else:
         message_id: BindParameter[int] = bindparam("of_message")
         is_open = select(Message.id).where(
@@ -891,15 +899,33 @@ def _picked_once(query: Select[int]) -> Select[int]:
     return select(_once(query).c.id)
 
 
-def _in_open_message() -> ColumnElement[bool]:
+def _in_open_message(pool: int | BindParameter[int]) -> ColumnElement[bool]:
     """Ask after the message row by row: from it, SQLite would walk a whole issue."""
     message = aliased(Message)
     return (
         select(message.id)
-        .where(message.id == Delivery.message_id, message.state == MessageState.OPEN)
+        .where(
+            message.id == Delivery.message_id,
+            message.state == MessageState.OPEN,
+            _pool_of(message) == pool,
+        )
         .correlate(Delivery)
         .exists()
     )
+
+
+def _pool_of(message: type[Message]) -> ColumnElement[int]:
+    """Return by whose relays a `Message` goes: a newsletter's own, or 0."""
+    own = (
+        select(NewsletterRelay.newsletter_id)
+        .where(
+            NewsletterRelay.newsletter_id == message.newsletter_id,
+            NewsletterRelay.active,
+        )
+        .correlate(message)
+        .scalar_subquery()
+    )
+    return func.coalesce(own, 0)
 
 
 def _one_delivery(order: Any, *which: ColumnElement[bool]) -> ColumnElement[int | None]:

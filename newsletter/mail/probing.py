@@ -1,5 +1,6 @@
 """Whether a relay answers and the DNS vouches for a sender. Sends nothing."""
 
+import asyncio
 import smtplib
 import socket
 import ssl
@@ -15,9 +16,10 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from newsletter.config import Relay
-from newsletter.errors import N_
+from newsletter.errors import N_, RelayError
 from newsletter.mail import keyring
 from newsletter.mail.keys import covers, flaw, record, record_name
+from newsletter.mail.smtp import Connection, Deadlines
 from newsletter.models import DkimKey, Newsletter, SenderFlaw
 
 SECONDS = 3.0  # for each answer
@@ -138,6 +140,37 @@ def relay_probe(relay: Relay) -> Probe:
         message = N_("It answers, but mail travels unencrypted to it.")
         return Probe(relay.name, WRONG, message)
     return Probe(relay.name, GOOD, N_("It answers and would take mail."))
+
+
+def own_relay_probe(relay: Relay, ehlo_name: str) -> Probe:
+    """Do the same with a relay that a newsletter's owner names, as the sender does.
+
+    So it goes where the sender would, and nowhere else. To be called from no event
+    loop.
+    """
+    try:
+        asyncio.run(_open_and_quit(relay, ehlo_name))
+    except RelayError as error:
+        values = {key: str(v)[:MAX_SHOWN] for key, v in error.values.items()}
+        return Probe(relay.name, WRONG, error.message, values)
+    if relay.security == "plain":
+        message = N_("It answers and would take mail, which travels to it unencrypted.")
+        return Probe(relay.name, NOTE, message)
+    return Probe(relay.name, GOOD, N_("It answers and would take mail."))
+
+
+async def _open_and_quit(relay: Relay, ehlo_name: str) -> None:
+    steps = Deadlines(connect=SECONDS, command=SECONDS)
+    opening = Connection.open(relay, ehlo_name=ehlo_name, deadlines=steps)
+    try:
+        async with asyncio.timeout(3 * SECONDS):
+            connection = await opening
+    except TimeoutError:
+        raise RelayError(
+            N_("The relay %(relay)s cannot be reached: it does not answer."),
+            relay=relay.name,
+        ) from None
+    await connection.quit()
 
 
 def greet(relay: Relay) -> smtplib.SMTP:

@@ -11,12 +11,22 @@ from newsletter.errors import N_, RelayError
 from newsletter.mail import ledger
 from newsletter.mail.exchange import Trust
 from newsletter.mail.ledger import Counts
-from newsletter.models import Message, MessageState, RelayHealth, RelayTrust, Worker
+from newsletter.models import (
+    Issue,
+    Message,
+    MessageState,
+    Newsletter,
+    NewsletterRelay,
+    RelayHealth,
+    RelayTrust,
+    Worker,
+)
 
 ALIVE = timedelta(seconds=30)  # a worker not seen for longer is not sending
 FORGOTTEN = timedelta(hours=1)  # nor worth a row any more
 LONGEST_WAIT_SECONDS = 60
 UNSIGNED = "dkim:"  # in the name's place: a newsletter whose mail cannot be signed
+OWN = "@"  # in the name of a newsletter's own relay, before its slug
 DOUBTED = timedelta(days=7)  # a relay that does not keep what it offers
 
 
@@ -79,6 +89,25 @@ def report(session: Session, health: Health, *, now: datetime) -> None:
     session.add(row)
 
 
+def own_name(relay: NewsletterRelay, slug: str) -> str:
+    """Name a newsletter's own relay, apart from any other at the same place."""
+    return f"{relay.host}:{relay.port}{OWN}{slug}"
+
+
+def told(row: RelayHealth) -> RelayError:
+    """Return what was written down of a relay's trouble."""
+    found = json.loads(row.reason)
+    return RelayError(found["message"], **found["values"])
+
+
+def blocked(
+    session: Session, newsletter: Newsletter, *, now: datetime
+) -> list[RelayHealth]:
+    """Return what of that which carries a newsletter's mail cannot be used just now."""
+    query = select(RelayHealth).where(RelayHealth.blocked_until > now)
+    return _concerning(session, list(session.scalars(query)), newsletter.id)
+
+
 def trouble(
     session: Session,
     *,
@@ -88,34 +117,79 @@ def trouble(
 ) -> RelayError | None:
     """Return why no mail leaves just now, if that is so; or none of a newsletter's.
 
-    Where one of several `relays` has trouble, the others carry its mail.
+    Where one of several has trouble, the others carry its mail. `relays` is how many
+    the installation has.
     """
-    rows = session.scalars(
+    query = (
         select(RelayHealth)
         .where(RelayHealth.updated_at > now - ALIVE - timedelta(minutes=2))
         .order_by(RelayHealth.updated_at.desc())
-    ).all()
+    )
+    rows = _concerning(session, list(session.scalars(query)), newsletter_id)
     unsigned = [row for row in rows if row.name.startswith(UNSIGNED)]
     down = [row for row in rows if row not in unsigned]
-    if newsletter_id is not None:
-        name = f"{UNSIGNED}{newsletter_id}"
-        unsigned = [row for row in unsigned if row.name == name]
+    own = _own(session, newsletter_id)
+    if own is not None:
+        relays = 1 + relays * own[0].spare
     rows = unsigned if len(down) < relays else down + unsigned
+    return told(rows[0]) if rows else None
+
+
+def pool_of(session: Session, newsletter_id: int | None) -> int:
+    """Return by whose relays a newsletter's mail goes: its own, or 0."""
+    own = _own(session, newsletter_id)
+    return own[0].newsletter_id if own else 0
+
+
+def _own(
+    session: Session, newsletter_id: int | None
+) -> tuple[NewsletterRelay, str] | None:
+    row = session.execute(
+        select(NewsletterRelay, Newsletter.slug)
+        .join(Newsletter, Newsletter.id == NewsletterRelay.newsletter_id)
+        .where(NewsletterRelay.newsletter_id == newsletter_id, NewsletterRelay.active)
+    ).one_or_none()
+    return (row[0], row[1]) if row else None
+
+
+def _concerning(
+    session: Session, rows: list[RelayHealth], newsletter_id: int | None
+) -> list[RelayHealth]:
+    """Leave out what is about other newsletters' relays and keys."""
     if not rows:
-        return None
-    found = json.loads(rows[0].reason)
-    return RelayError(found["message"], **found["values"])
+        return rows
+    own = _own(session, newsletter_id)
+    name = own_name(*own) if own else ""
+    unsigned = f"{UNSIGNED}{newsletter_id}"
+    shared = own is None or own[0].spare
+
+    def concerns(row: RelayHealth) -> bool:
+        if row.name.startswith(UNSIGNED):
+            return newsletter_id is None or row.name == unsigned
+        return row.name == name or (shared and OWN not in row.name)
+
+    return [row for row in rows if concerns(row)]
 
 
-def beat(session: Session, name: str, rate_per_second: float, *, now: datetime) -> int:
-    """Say that this worker is alive and how fast it sends; return how many are."""
+def beat(
+    session: Session,
+    name: str,
+    rate_per_second: float,
+    *,
+    pool: int = 0,
+    now: datetime,
+) -> int:
+    """Say that this worker is alive and how fast it sends; return how many are.
+
+    A pool is by whose relays: a newsletter's own, or 0 for the installation's.
+    """
     worker = session.get(Worker, name) or Worker(name=name, started_at=now)
-    worker.seen_at = now
+    worker.seen_at, worker.pool = now, pool
     worker.rate_per_second = rate_per_second
     session.add(worker)
     session.execute(delete(Worker).where(Worker.seen_at < now - FORGOTTEN))
     session.flush()
-    return live_workers(session, now=now)
+    return live_workers(session, pool=pool, now=now)
 
 
 def sign_off(session: Session, name: str) -> None:
@@ -123,18 +197,22 @@ def sign_off(session: Session, name: str) -> None:
     session.execute(delete(Worker).where(Worker.name == name))
 
 
-def live_workers(session: Session, *, now: datetime) -> int:
-    """Count the workers seen lately."""
+def live_workers(session: Session, *, pool: int = 0, now: datetime) -> int:
+    """Count the workers seen lately, or those that send by a newsletter's own relay."""
     found = session.scalar(
-        select(func.count()).select_from(Worker).where(Worker.seen_at > now - ALIVE)
+        select(func.count())
+        .select_from(Worker)
+        .where(Worker.seen_at > now - ALIVE, Worker.pool == pool)
     )
     return found or 0
 
 
-def rate(session: Session, *, now: datetime) -> float:
-    """Return how many messages a second all workers send together."""
+def rate(session: Session, *, pool: int = 0, now: datetime) -> float:
+    """Return how many messages a second all workers of a pool send together."""
     found = session.scalar(
-        select(func.sum(Worker.rate_per_second)).where(Worker.seen_at > now - ALIVE)
+        select(func.sum(Worker.rate_per_second)).where(
+            Worker.seen_at > now - ALIVE, Worker.pool == pool
+        )
     )
     return round(found or 0.0, 1)
 
@@ -144,7 +222,9 @@ def progress(
 ) -> Progress:
     """Return how far an issue has come."""
     counts = ledger.counts(session, issue_id=issue_id)
-    speed = rate(session, now=now)
+    issue = session.get(Issue, issue_id)
+    pool = pool_of(session, issue.newsletter_id if issue else None)
+    speed = rate(session, pool=pool, now=now)
     ready = counts.queued + counts.claimed
     seconds = round(ready / speed) if speed and ready else 0
     newsletter_id = _open_newsletter(session, issue_id) if ready else None

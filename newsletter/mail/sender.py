@@ -71,6 +71,7 @@ class Sender:
         settings: Settings,
         *,
         name: str = "",
+        pool: int = 0,
         now: Callable[[], datetime] | None = None,
         clock: Callable[[], datetime] = utcnow,
         lease: timedelta = ledger.LEASE,
@@ -82,7 +83,8 @@ class Sender:
         """Prepare; nothing happens before `run`.
 
         `clock` is this host's; it is put right by the database's. `now` is a time of
-        the caller's own, in its place, and is left as it is.
+        the caller's own, in its place, and is left as it is. `pool` is whose mail it
+        takes: a newsletter's with a relay of its own, 0 for what goes by `settings`'.
         """
         host, token = socket.gethostname()[:40], secrets.token_hex(3)
         self.name = name or f"{host}-{os.getpid()}-{token}"
@@ -105,7 +107,7 @@ class Sender:
         self._idle_seconds = idle_seconds
         self._lease_seconds = lease.total_seconds()
         shelf = Shelf(settings, reload_seconds=reload_seconds)
-        self._clerk = Clerk(database, shelf, worker=self.name, lease=lease)
+        self._clerk = Clerk(database, shelf, worker=self.name, lease=lease, pool=pool)
         self._signers = Signers(self.dispatch.lay_down)
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="ledger")
         self._couriers: list[Courier] = []

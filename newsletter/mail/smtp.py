@@ -17,6 +17,7 @@ import socket
 import ssl
 from collections import deque
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -32,12 +33,15 @@ from newsletter.mail.exchange import (
     Trust,
 )
 from newsletter.mail.replies import Phase, Reply, parse_reply
+from newsletter.networks import Allowed
 
 LINE_LIMIT = 65_536  # octets of an unfinished reply; RFC 5321 asks for 512
 SLOWEST_PULSE = 1.0  # seconds
 _FIRST_DIGITS = b"2345"
 _PATH = re.compile(r"[^\s<>\x00-\x20\x7f]{0,320}")
 _NOT_XTEXT = re.compile(r"[^!-*,-<>-~]")  # RFC 3461 §4
+# Apart from the others', so that a slow DNS of one's own holds up nobody else.
+_LOOK_UPS = ThreadPoolExecutor(4, thread_name_prefix="look-up")
 _SIGNS_UP = "PLAIN", "LOGIN", "CRAM-MD5"  # what we know, where it is encrypted
 
 
@@ -247,7 +251,7 @@ class Connection(asyncio.Protocol):
         async with asyncio.timeout(self.deadlines.connect):
             await self._loop.create_connection(
                 lambda: self,
-                self.relay.host,
+                await self._address(),
                 self.relay.port,
                 ssl=context if implicit else None,
                 server_hostname=self.relay.host if implicit else None,
@@ -261,6 +265,32 @@ class Connection(asyncio.Protocol):
             await self._login(secure=self.relay.security != "plain")
         if self.closed:
             raise Broken(Phase.CONNECT, self._last_words)
+
+    async def _address(self) -> str:
+        """Return what to dial: the host, or where it is now, if it may not be inside.
+
+        All addresses of the name are checked, and one of them is dialled.
+        """
+        relay = self.relay
+        if relay.inside is None:
+            return relay.host
+        allowed = Allowed(relay.inside)
+        if allowed.names(relay.host):
+            return relay.host
+        found = await self._loop.run_in_executor(
+            _LOOK_UPS, socket.getaddrinfo, relay.host, relay.port
+        )
+        addresses = [str(entry[4][0]) for entry in found]
+        if not addresses or any(map(allowed.denies, addresses)):
+            raise RelayError(
+                N_(
+                    "%(host)s is on a private network, where a newsletter's own relay"
+                    " may not be. Whoever runs Inkorg can allow it with"
+                    " NEWSLETTER_RELAY_ALLOW."
+                ),
+                host=relay.host,
+            )
+        return addresses[0]
 
     async def _hello(self) -> None:
         reply = await self._ask(f"EHLO {self.ehlo_name}")

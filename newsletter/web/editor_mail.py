@@ -12,9 +12,9 @@ from sqlalchemy.orm import Session
 from newsletter import i18n
 from newsletter.config import Settings
 from newsletter.i18n import Language
-from newsletter.mail import outbox
+from newsletter.mail import outbox, own_relays
 from newsletter.mail.notices import Notice, notice_letter
-from newsletter.models import Editor, Newsletter
+from newsletter.models import Editor, Newsletter, NewsletterRelay
 
 # One mail of a kind within this time, however often it is asked for: the link in the
 # one that was sent still works.
@@ -149,6 +149,8 @@ def _send(
     now: datetime,
 ) -> None:
     newsletter = _newsletter_of(session, editor)
+    if newsletter and not own_relays.may_send_accounts(session, newsletter):
+        newsletter = None
     letter = notice_letter(
         words,
         notice,
@@ -167,7 +169,13 @@ def _send(
 
 def _newsletter_of(session: Session, editor: Editor) -> Newsletter | None:
     own = [m.newsletter_id for m in editor.roles if m.newsletter_id is not None]
-    query = select(Newsletter).order_by(Newsletter.id).limit(1)
+    elsewhere = select(NewsletterRelay.newsletter_id).where(NewsletterRelay.active)
+    query = (
+        select(Newsletter)
+        .where(Newsletter.id.not_in(elsewhere))
+        .order_by(Newsletter.id)
+        .limit(1)
+    )
     if own:
         query = query.where(Newsletter.id.in_(own))
     return session.scalar(query)

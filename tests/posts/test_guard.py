@@ -5,8 +5,9 @@ import ipaddress
 import pytest
 
 from newsletter.errors import FeedError
+from newsletter.networks import is_public
 from newsletter.posts import guard
-from newsletter.posts.guard import Guard, is_public
+from newsletter.posts.guard import Guard
 
 PRIVATE = [
     "0.0.0.0",

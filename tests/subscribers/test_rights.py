@@ -58,6 +58,7 @@ NOT_ABOUT_READERS = {
     "undo",  # what editors removed; of readers numbers alone
     "issue_report",  # sums
     *("counted_link", "link_clicks"),  # sums too: no reader stands in them
+    "newsletter_relay",
 }
 HANDED_OVER = {
     *("subscriber", "subscription", "subscription_topic", "consent", "delivery"),

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from newsletter.digests import calendar, drafts, telling
 from newsletter.i18n import Language
-from newsletter.mail import probing
+from newsletter.mail import probing, relays
 from newsletter.models import (
     Editor,
     Feed,
@@ -19,7 +19,6 @@ from newsletter.models import (
     Newsletter,
     Post,
     PostState,
-    RelayHealth,
     Worker,
 )
 from newsletter.posts import health
@@ -50,7 +49,7 @@ def find(
     """Return what needs a person. Empty is the good news."""
     return [
         *_about_digests(session, newsletter, words, may_own=may_own),
-        *_about_sending(session, words, now),
+        *_about_sending(session, newsletter, words, now, may_own=may_own),
         *_about_sender(session, newsletter, words, may_own=may_own),
         *_about_held_posts(session, newsletter, words),
         *_about_feeds(session, newsletter, words, now),
@@ -85,16 +84,23 @@ def _new(session: Session, newsletter: Newsletter) -> tuple[ColumnElement[bool],
 
 
 def _about_sending(
-    session: Session, words: Language, now: datetime
+    session: Session,
+    newsletter: Newsletter,
+    words: Language,
+    now: datetime,
+    *,
+    may_own: bool,
 ) -> Iterator[Matter]:
-    query = select(RelayHealth).where(RelayHealth.blocked_until > now)
-    for relay in session.scalars(query):
+    for relay in relays.blocked(session, newsletter, now=now):
+        may_mend = may_own and relays.OWN in relay.name
         yield Matter(
             words.gettext(
                 "The relay %(name)s takes no mail just now: %(reason)s",
                 name=relay.name,
-                reason=words.gettext(relay.reason),
-            )
+                reason=words.error(relays.told(relay)),
+            ),
+            url_for("relay_settings.show", slug=newsletter.slug) if may_mend else "",
+            words.gettext("Look at it") if may_mend else "",
         )
     seen = session.scalar(select(func.max(Worker.seen_at)))
     if seen is None or now - seen > WORKER_SILENT:

@@ -1,6 +1,7 @@
 """The settings of a newsletter, one page of it."""
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import flask
@@ -9,8 +10,9 @@ from werkzeug.wrappers import Response
 
 from newsletter import colours, i18n, newsletters
 from newsletter.db import db, utcnow
-from newsletter.errors import N_, InkorgError, InvalidInput
-from newsletter.mail import probing
+from newsletter.errors import N_, ConfigError, InkorgError, InvalidInput
+from newsletter.mail import own_relays, probing, relays
+from newsletter.mail.probing import Probe
 from newsletter.models import Newsletter, Role
 from newsletter.web import rendering
 from newsletter.web.security import current_settings, status_of
@@ -111,10 +113,26 @@ def _checked(newsletter: Newsletter, typed: dict[str, str]) -> dict[str, object]
             "date": words.moment(utcnow(), zone),
         },
         "probes": [
-            *map(probing.relay_probe, current_settings().relays),
+            *_probed(newsletter),
             *probing.domain_probes(domain, signing, probing.txt_lookup()),
         ],
     }
+
+
+def _probed(newsletter: Newsletter) -> Iterator[Probe]:
+    """Try the relays that the newsletter's mail goes by."""
+    settings = current_settings()
+    row = own_relays.in_use(db.session(), newsletter.id)
+    if row is not None:
+        try:
+            own = own_relays.opened(settings, row, newsletter.slug)
+        except ConfigError as error:
+            name = relays.own_name(row, newsletter.slug)
+            yield Probe(name, probing.WRONG, error.message)
+        else:
+            yield probing.own_relay_probe(own, settings.ehlo_name)
+    if row is None or row.spare:
+        yield from map(probing.relay_probe, settings.relays)
 
 
 def _page(

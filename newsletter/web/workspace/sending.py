@@ -20,7 +20,7 @@ from newsletter.digests.drafts import EDITABLE
 from newsletter.digests.preflight import audience
 from newsletter.errors import N_, Conflict, InkorgError, InvalidInput
 from newsletter.i18n import Language
-from newsletter.mail import destinations, ledger, outcomes, relays
+from newsletter.mail import destinations, ledger, outcomes, own_relays, relays
 from newsletter.mail.relays import Progress
 from newsletter.models import Issue, IssueKind, IssueState, Newsletter, Role
 from newsletter.subscribers import reckonings
@@ -280,10 +280,12 @@ def follow_page(newsletter: Newsletter, issue: Issue) -> str:
 def _figures(newsletter: Newsletter, issue: Issue) -> dict[str, object]:
     """Return how far an issue has come, from the ledger."""
     session = db.session()
-    places = current_settings().relays
-    now = relays.progress(session, issue.id, utcnow(), relays=len(places))
+    settings = current_settings()
+    count = len(settings.relays)
+    now = relays.progress(session, issue.id, utcnow(), relays=count)
     under_way = issue.state in UNDER_WAY
-    rates = [relay.rate_per_second for relay in places]
+    places = own_relays.relays_of(session, settings, newsletter)
+    rates = [relay.rate_per_second for relay in places if relay.weight]
     limit = sum(rates) if all(rates) else 0.0
     words = rendering.words()
     return {

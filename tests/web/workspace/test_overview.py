@@ -1,5 +1,6 @@
 """The overview: what comes next, how it goes, what needs a person."""
 
+import json
 import re
 from datetime import timedelta
 from itertools import count
@@ -190,7 +191,7 @@ def test_what_needs_a_person_stands_there(
             RelayHealth(
                 name="smtp.example:25",
                 blocked_until=now + timedelta(minutes=5),
-                reason="451 too fast",
+                reason='{"message": "451 too fast", "values": {}}',
             )
         )
     text = page(app)
@@ -275,7 +276,9 @@ def test_nothing_that_was_stored_runs(
         reader_id = reader.id
         session.add(
             RelayHealth(
-                name=SCRIPT, blocked_until=utcnow() + timedelta(hours=1), reason=SCRIPT
+                name=SCRIPT,
+                blocked_until=utcnow() + timedelta(hours=1),
+                reason=json.dumps({"message": SCRIPT, "values": {}}),
             )
         )
         editor = editors.add(session, "b@redaktion.example", Role.EDITOR, here, now=NOW)

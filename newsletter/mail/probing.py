@@ -6,7 +6,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from urllib.parse import urlsplit
 
@@ -148,6 +148,7 @@ def own_relay_probe(relay: Relay, ehlo_name: str) -> Probe:
     So it goes where the sender would, and nowhere else. To be called from no event
     loop.
     """
+    relay = replace(relay, mark="")
     try:
         asyncio.run(_open_and_quit(relay, ehlo_name))
     except RelayError as error:

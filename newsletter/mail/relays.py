@@ -97,7 +97,16 @@ def own_name(relay: NewsletterRelay, slug: str) -> str:
 def told(row: RelayHealth) -> RelayError:
     """Return what was written down of a relay's trouble."""
     found = json.loads(row.reason)
-    return RelayError(found["message"], **found["values"])
+    values = {
+        key: plain_name(value) if key == "relay" else value
+        for key, value in found["values"].items()
+    }
+    return RelayError(found["message"], **values)
+
+
+def plain_name(name: str) -> str:
+    """Return a relay's name as its newsletter knows it."""
+    return name.partition(OWN)[0]
 
 
 def blocked(

@@ -96,7 +96,7 @@ def _about_sending(
         yield Matter(
             words.gettext(
                 "The relay %(name)s takes no mail just now: %(reason)s",
-                name=relay.name,
+                name=relays.plain_name(relay.name),
                 reason=words.error(relays.told(relay)),
             ),
             url_for("relay_settings.show", slug=newsletter.slug) if may_mend else "",

@@ -11,7 +11,7 @@ from werkzeug.wrappers import Response
 from newsletter import colours, i18n, newsletters
 from newsletter.db import db, utcnow
 from newsletter.errors import N_, ConfigError, InkorgError, InvalidInput
-from newsletter.mail import own_relays, probing, relays
+from newsletter.mail import own_relays, probing
 from newsletter.mail.probing import Probe
 from newsletter.models import Newsletter, Role
 from newsletter.web import rendering
@@ -127,8 +127,7 @@ def _probed(newsletter: Newsletter) -> Iterator[Probe]:
         try:
             own = own_relays.opened(settings, row, newsletter.slug)
         except ConfigError as error:
-            name = relays.own_name(row, newsletter.slug)
-            yield Probe(name, probing.WRONG, error.message)
+            yield Probe(f"{row.host}:{row.port}", probing.WRONG, error.message)
         else:
             yield probing.own_relay_probe(own, settings.ehlo_name)
     if row is None or row.spare:

@@ -30,10 +30,8 @@ SECURITY_WORDS = {
     "starttls": N_("After a greeting (STARTTLS, usually port 587)"),
     "plain": N_("None; for a host on your own network"),
 }
-FIELDS = (
-    *("host", "port", "security", "user", "connections", "rate_per_second"),
-    *("per_day", "warmup_first", "warmup_from"),
-)
+LIMITS = ("rate_per_second", "per_day", "warmup_first", "warmup_from")
+FIELDS = (*("host", "port", "security", "user", "connections"), *LIMITS)
 LONGEST = 1_000  # characters of a field
 N_NOT_USED = N_(
     "It is not used yet, since the trial failed: see below. Mend it and type the"
@@ -177,6 +175,8 @@ def _page(
     row = own_relays.of(session, newsletter.id)
     blocked = relays.blocked(session, newsletter, now=utcnow())
     retyped = keep_typed or error is not None
+    values = _typed_values() if retyped else _values(row)
+    field = getattr(error, "field", "")
     return render(
         "editor/relay.html",
         newsletter,
@@ -184,11 +184,12 @@ def _page(
         places=[relay.name for relay in settings.relays],
         closed=_closed(row),
         blocked=[words.error(relays.told(one)) for one in blocked],
-        values=_typed_values() if retyped else _values(row),
+        values=values,
+        limits_open=field in (*LIMITS, "connections") or any(map(values.get, LIMITS)),
         spare="spare" in request.form if retyped else bool(row and row.spare),
         securities=_securities(row),
         has_password=bool(row and row.password),
-        field=getattr(error, "field", ""),
+        field=field,
         error=words.error(error) if error else "",
         may_anyway=bool(error and error.message == N_NOT_USED),
         probes=[probe] if probe else [],
@@ -217,7 +218,7 @@ def _securities(row: NewsletterRelay | None) -> list[tuple[str, str]]:
     ]
 
 
-def _typed_values() -> dict[str, str]:
+def _typed_values() -> dict[str, object]:
     return {name: request.form.get(name, "")[:LONGEST] for name in FIELDS}
 
 

@@ -118,7 +118,7 @@ def test_a_relay_is_tried_used_changed_and_left_again(
         assert row
         assert row.active == (on == "1")
         check = client.post("/editor/labbet/settings/check?part=1", data=token).text
-        assert (f"127.0.0.1:{server.port}@labbet" in check) == row.active
+        assert (f"127.0.0.1:{server.port}" in check) == row.active
     assert client.post(f"{PAGE}/forget", data=token).location == PAGE
     assert kept(database) is None
     assert client.post(f"{PAGE}/forget", data=token).status_code == 404

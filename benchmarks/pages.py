@@ -123,8 +123,10 @@ def ask_all(url: str, times: int) -> tuple[list[Page], list[str]]:
     settings = settings_for(url)
     app = create_app(settings)
     client = login(app, settings, url)
-    with opened(url) as database, database.reading() as session:
-        values = examples(session, settings)
+    with opened(url) as database:
+        seeded.reckon(database, settings)  # as of now, however old it is
+        with database.reading() as session:
+            values = examples(session, settings)
     asked, left_out = [], []
     for name, paths in addresses(app, values):
         if not paths and VARIANTS.get(name) != ():

@@ -519,9 +519,16 @@ def tidy(database: Database, settings: Settings) -> None:
             directory.keep_counts(session, newsletter_id, counts, now=now)
     while jobs.count_issues(database, settings, now):
         pass
+    reckon(database, settings)
     with database.engine.connect() as connection:
         connection = connection.execution_options(isolation_level="AUTOCOMMIT")
         connection.execute(text("ANALYZE" if database.is_sqlite else "VACUUM ANALYZE"))
+
+
+def reckon(database: Database, settings: Settings) -> None:
+    """Count the readers as the clock does every few minutes."""
+    while jobs.reckon_readers(database, settings, utcnow()):
+        pass
 
 
 def ago(session: Session, now: datetime, minutes: ColumnElement[Any]) -> Any:

@@ -102,7 +102,7 @@ def upcoming(
     until = now + timedelta(weeks=max(1, min(weeks, MOST_WEEKS)))
     found = _issues(session, newsletter, now)
     if newsletter.mode is not Mode.HAND:
-        counts, at = forecast.by_rhythm(session, newsletter, now=now)
+        counts, at = forecast.by_rhythm(session, newsletter)
         for rhythm in choices.offered_rhythms(newsletter):
             readers = Audience(counts.get(rhythm, 0), at)
             if rhythm == EACH:
@@ -112,11 +112,11 @@ def upcoming(
     return sorted(found, key=lambda one: (one.at, one.due_at, one.rhythm))
 
 
-def readers_of_each(session: Session, newsletter: Newsletter, *, now: datetime) -> int:
+def readers_of_each(session: Session, newsletter: Newsletter) -> int:
     """Return how many readers get each post as it comes, at no time of a calendar."""
     if EACH not in choices.offered_rhythms(newsletter):
         return 0
-    counts, _at = forecast.by_rhythm(session, newsletter, now=now)
+    counts, _at = forecast.by_rhythm(session, newsletter)
     return counts.get(EACH, 0)
 
 

@@ -494,15 +494,24 @@ def lowest_cursor(session: Session, newsletter: Newsletter, rhythm: str) -> int 
         Subscription.status == Status.ACTIVE,
     )
     # A bound on the rhythm, so that no index without it looks as good.
-    cursors, bound = [], Subscription.rhythm >= ""
-    names = select(func.min(Subscription.rhythm)).where(active)
-    while (name := session.scalar(names.where(bound))) is not None:
-        if rhythm in ("", choices.effective_rhythm(newsletter, name)):
-            furthest = select(func.min(Subscription.cursor)).where(active)
-            cursors.append(
-                session.scalars(furthest.where(Subscription.rhythm == name)).one()
-            )
-        bound = Subscription.rhythm > name
+    least = select(func.min(Subscription.rhythm)).where(active)
+    first = least.where(Subscription.rhythm >= "").label("name")
+    names = select(first).cte("names", recursive=True)
+    following = least.where(Subscription.rhythm > names.c.name).scalar_subquery()
+    names = names.union_all(select(following).where(names.c.name.is_not(None)))
+    furthest = select(func.min(Subscription.cursor)).where(
+        active, Subscription.rhythm == names.c.name
+    )
+    rows = session.execute(
+        select(names.c.name, furthest.scalar_subquery()).where(
+            names.c.name.is_not(None)
+        )
+    )
+    cursors = [
+        cursor
+        for name, cursor in rows
+        if rhythm in ("", choices.effective_rhythm(newsletter, name))
+    ]
     return min(cursors, default=None)
 
 

@@ -7,7 +7,7 @@ What has been queued, the ledger tells. What has not, the very conditions tell b
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from functools import cached_property
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -133,22 +133,27 @@ def of_issue(
     now: datetime,
 ) -> Explanation:
     """Say why a reader got an issue, will get it, or will not."""
-    if issue.newsletter_id != subscription.newsletter_id:
-        return _no(words, N_ELSEWHERE)
-    if delivery := _delivery(session, subscription, Message.issue_id == issue.id):
-        posts = _posts_of(session, delivery)
-        return _delivered(subscription, delivery, issue, posts, words)
-    if issue.state is IssueState.CANCELLED:
-        return _no(words, N_("Not sent: the issue was cancelled."))
-    if _is_postponed(session, subscription, issue):
-        return Explanation(
-            words.gettext("They get it as soon as the digest before it is settled."),
-            gets=True,
-            issue=issue,
-        )
-    if issue.started_at is None:
-        return _not_yet(session, subscription, issue, words, now)
-    return _why_not_then(session, subscription, issue, words)
+    return of_issues(session, subscription, [issue], words=words, now=now)[0]
+
+
+def of_issues(
+    session: Session,
+    subscription: Subscription,
+    issues: Sequence[Issue],
+    *,
+    words: Language,
+    now: datetime,
+) -> list[Explanation]:
+    """Say of each issue why a reader got it, will get it, or will not."""
+    asked = _Asked(session, subscription, words, now)
+    found = _deliveries(asked, issues)
+    posts = _posts_of(session, list(found.values()))
+    return [
+        _delivered(asked, delivery, issue, posts.get(delivery.message_id, []))
+        if (delivery := found.get(issue.id))
+        else _undelivered(asked, issue)
+        for issue in issues
+    ]
 
 
 def of_post(
@@ -160,58 +165,199 @@ def of_post(
     now: datetime,
 ) -> Explanation:
     """Say when a reader got a post, in which digest they will, or why they will not."""
+    return of_posts(session, subscription, [post], words=words, now=now)[0]
+
+
+def of_posts(
+    session: Session,
+    subscription: Subscription,
+    posts: Sequence[Post],
+    *,
+    words: Language,
+    now: datetime,
+) -> list[Explanation]:
+    """Say of each post when a reader got it, when they will, or why they will not."""
+    asked = _Asked(session, subscription, words, now, posts)
+    came = _came_in(asked)
+    return [
+        _delivered(asked, *came[post.id], [post])
+        if post.id in came
+        else _not_come(asked, post)
+        for post in posts
+    ]
+
+
+@dataclass
+class _Asked:
+    """A reader, and what of them is found out once for all that is asked."""
+
+    session: Session
+    subscription: Subscription
+    words: Language
+    now: datetime
+    posts: Sequence[Post] = ()
+
+    @cached_property
+    def steps(self) -> list[histories.Step]:
+        return histories.consents(self.session, self.subscription)
+
+    @cached_property
+    def judged(self) -> tuple[Standing, dict[int, WhyNot | None]]:
+        """How they stand to the posts, each by itself and out of any digest's turn."""
+        newsletter = self.subscription.newsletter
+        alone = Issue(
+            newsletter=newsletter,
+            newsletter_id=newsletter.id,
+            rhythm="",
+            picked=True,
+            after_position=0,
+            last_position=max((post.position or 0 for post in self.posts), default=0),
+            created_at=self.now,
+            posts=[
+                IssuePost(post=post, post_id=post.id, place=place, hidden=False)
+                for place, post in enumerate(self.posts, 1)
+                if post.newsletter_id == newsletter.id
+            ],
+        )
+        with self.session.no_autoflush:
+            plan = plans.plan(self.session, alone)
+            here = plans.standing(self.session, plan, self.subscription.id)
+        return here, {e.post.id: why for e, why in plan.judged(here.group)}
+
+    @cached_property
+    def rhythm(self) -> str:
+        """The rhythm they have, given or by default."""
+        subscription = self.subscription
+        return choices.effective_rhythm(subscription.newsletter, subscription.rhythm)
+
+    @cached_property
+    def next_digest(self) -> "_Next | None":
+        """What the next digest of their rhythm would bring them."""
+        session, newsletter = self.session, self.subscription.newsletter
+        at = calendar.next_time(session, newsletter, self.rhythm, self.now)
+        if at is None:
+            return None
+        issue = drafts.of_rhythm(session, newsletter, self.rhythm, now=at)
+        if issue is None:
+            return None
+        with session.no_autoflush:
+            plan = plans.plan(session, issue)
+            here = plans.standing(session, plan, self.subscription.id)
+        posts = plan.wanted(here.group)
+        ids = frozenset(entry.post.id for entry in posts)
+        too_small = bool(posts) and plan.is_too_small(posts)
+        return _Next(at, ids, too_small=too_small, waits=here.waits)
+
+
+@dataclass(frozen=True, slots=True)
+class _Next:
+    """A digest that is to come, for one reader."""
+
+    at: datetime
+    post_ids: frozenset[int]
+    too_small: bool
+    waits: bool  # for an earlier one
+
+
+def _undelivered(asked: _Asked, issue: Issue) -> Explanation:
+    """Say of an issue that has no line in the ledger for a reader why that is."""
+    session, words = asked.session, asked.words
+    if issue.newsletter_id != asked.subscription.newsletter_id:
+        return _no(words, N_ELSEWHERE)
+    if issue.state is IssueState.CANCELLED:
+        return _no(words, N_("Not sent: the issue was cancelled."))
+    if _is_postponed(session, asked.subscription, issue):
+        return Explanation(
+            words.gettext("They get it as soon as the digest before it is settled."),
+            gets=True,
+            issue=issue,
+        )
+    if issue.started_at is None:
+        return _not_yet(session, asked.subscription, issue, words, asked.now)
+    return _why_not_then(asked, issue)
+
+
+def _not_come(asked: _Asked, post: Post) -> Explanation:
+    """Say of a post that has not come when it will, or why it will not."""
+    subscription, words = asked.subscription, asked.words
     if post.newsletter_id != subscription.newsletter_id:
         return _no(words, N_ELSEWHERE)
-    holds_it = Message.id.in_(
-        select(MessagePost.message_id).where(MessagePost.post_id == post.id)
-    )
-    delivery = _delivery(session, subscription, holds_it)
-    if delivery and delivery.state in GOES:
-        issue = session.scalar(
-            select(Issue).join(Message).where(Message.id == delivery.message_id)
-        )
-        if issue is not None:
-            return _delivered(subscription, delivery, issue, [post], words)
     if post.state is PostState.DRAFT and post.publish_at:
         day = words.moment(post.publish_at, subscription.newsletter.timezone)
         return _no(words, N_("Not yet: the post waits for its date, %(day)s."), day=day)
     if post.state is not PostState.PUBLISHED:
         return _no(words, POST_IS_NOT_OUT[post.state])
-    return _when(session, subscription, post, words, now)
+    return _when(asked, post)
 
 
-def _delivery(
-    session: Session, subscription: Subscription, which: Any
-) -> Delivery | None:
-    """Return the line of the ledger that tells most: what went, else the latest."""
+# The line of the ledger that tells most: what went, else the latest.
+_TELLING = (Delivery.state.in_(GOES).desc(), Delivery.id.desc())
+
+
+def _deliveries(asked: _Asked, issues: Sequence[Issue]) -> dict[int, Delivery]:
+    """Return by issue the line of the ledger that tells most of a reader."""
+    here = asked.subscription.newsletter_id
+    ids = [issue.id for issue in issues if issue.newsletter_id == here]
     query = (
-        select(Delivery)
+        select(Message.issue_id, Delivery)
         .join(Message, Message.id == Delivery.message_id)
-        .where(which, Message.issue_id.is_not(None))
-        .where(Delivery.subscription_id == subscription.id)
-        .order_by(Delivery.state.in_(GOES).desc(), Delivery.id.desc())
+        .where(
+            Message.issue_id.in_(ids), Delivery.subscription_id == asked.subscription.id
+        )
+        .order_by(*_TELLING)
     )
-    return session.scalar(query.limit(1))
+    found: dict[int, Delivery] = {}
+    for issue_id, delivery in asked.session.execute(query):
+        found.setdefault(issue_id or 0, delivery)
+    return found
 
 
-def _posts_of(session: Session, delivery: Delivery) -> list[Post]:
+def _came_in(asked: _Asked) -> dict[int, tuple[Delivery, Issue]]:
+    """Return by post the mail in which it came, or comes, and its issue."""
+    here = asked.subscription.newsletter_id
+    ids = [post.id for post in asked.posts if post.newsletter_id == here]
     query = (
-        select(Post)
-        .join(MessagePost, MessagePost.post_id == Post.id)
-        .where(MessagePost.message_id == delivery.message_id)
+        select(MessagePost.post_id, Delivery, Issue)
+        .join(Message, Message.id == MessagePost.message_id)
+        .join(Issue, Issue.id == Message.issue_id)
+        .join(Delivery, Delivery.message_id == Message.id)
+        .where(
+            MessagePost.post_id.in_(ids),
+            Delivery.subscription_id == asked.subscription.id,
+            Delivery.state.in_(GOES),
+        )
+        .order_by(*_TELLING)
     )
-    return list(session.scalars(query.order_by(Post.position.desc())))
+    found: dict[int, tuple[Delivery, Issue]] = {}
+    for post_id, delivery, issue in asked.session.execute(query):
+        found.setdefault(post_id, (delivery, issue))
+    return found
+
+
+def _posts_of(
+    session: Session, deliveries: Sequence[Delivery]
+) -> dict[int, list[Post]]:
+    """Return by message which posts stand in it."""
+    ids = {delivery.message_id for delivery in deliveries}
+    if not ids:
+        return {}
+    query = (
+        select(MessagePost.message_id, Post)
+        .join(Post, Post.id == MessagePost.post_id)
+        .where(MessagePost.message_id.in_(ids))
+        .order_by(Post.position.desc())
+    )
+    found: dict[int, list[Post]] = {}
+    for message_id, post in session.execute(query):
+        found.setdefault(message_id, []).append(post)
+    return found
 
 
 def _delivered(
-    subscription: Subscription,
-    delivery: Delivery,
-    issue: Issue,
-    posts: Sequence[Post],
-    words: Language,
+    asked: _Asked, delivery: Delivery, issue: Issue, posts: Sequence[Post]
 ) -> Explanation:
     return Explanation(
-        what_became(delivery, words, subscription.newsletter.timezone),
+        what_became(delivery, asked.words, asked.subscription.newsletter.timezone),
         gets=delivery.state in GOES,
         delivery=delivery,
         issue=issue,
@@ -319,13 +465,12 @@ def _other_rhythm(
     )
 
 
-def _why_not_then(
-    session: Session, subscription: Subscription, issue: Issue, words: Language
-) -> Explanation:
+def _why_not_then(asked: _Asked, issue: Issue) -> Explanation:
     """Say why an issue that went out has no line in the ledger for a reader."""
+    session, subscription, words = asked.session, asked.subscription, asked.words
     started = issue.started_at
     assert started is not None  # noqa: S101 (for the type checker)
-    was = histories.status_at(histories.consents(session, subscription), started)
+    was = histories.status_at(asked.steps, started)
     if was is not Status.ACTIVE:
         return _no(words, NOT_A_READER_THEN[was])
     if issue.kind is IssueKind.LETTER:
@@ -375,51 +520,32 @@ def _had_in(session: Session, subscription: Subscription, issue: Issue) -> int |
     return max(number or 0 for _post, number in rows)
 
 
-def _when(
-    session: Session,
-    subscription: Subscription,
-    post: Post,
-    words: Language,
-    now: datetime,
-) -> Explanation:
+def _when(asked: _Asked, post: Post) -> Explanation:
     """Say which digest will bring a reader a post, or why none will."""
-    newsletter = subscription.newsletter
-    alone = Issue(
-        newsletter=newsletter,
-        newsletter_id=newsletter.id,
-        rhythm="",
-        picked=True,
-        after_position=0,
-        last_position=post.position or 0,
-        created_at=now,
-        posts=[IssuePost(post=post, post_id=post.id, place=1, hidden=False)],
-    )
-    with session.no_autoflush:
-        plan = plans.plan(session, alone)
-        here = plans.standing(session, plan, subscription.id)
+    session, subscription, words = asked.session, asked.subscription, asked.words
+    here, judged = asked.judged
     if not here.active:
         return _no(words, NOT_A_READER_NOW[subscription.status])
     if here.stopped:
         return _no(words, NOT_A_READER_NOW[Status.SUPPRESSED])
-    for _entry, why in plan.judged(here.group):
-        if why is WhyNot.PASSED and _is_hidden(session, subscription, post):
+    if why := judged.get(post.id):
+        if why is WhyNot.PASSED and _is_hidden(asked, post):
             return _no(
                 words, N_("They will not get it: an editor kept it out of the digest.")
             )
-        if why is not None:
-            return _no(words, POST_IS_NOT_FOR_THEM[why])
+        return _no(words, POST_IS_NOT_FOR_THEM[why])
     if issue := _waiting_issue(session, subscription, post):
-        return replace(_not_yet(session, subscription, issue, words, now), posts=[post])
+        waits = _not_yet(session, subscription, issue, words, asked.now)
+        return replace(waits, posts=[post])
     if post.position is None:
         return _no(words, N_ONLY_ON_PAGE)
-    return _next_digest(session, subscription, post, words, now)
+    return _next_digest(asked, post)
 
 
-def _is_hidden(session: Session, subscription: Subscription, post: Post) -> bool:
-    newsletter = subscription.newsletter
-    rhythm = choices.effective_rhythm(newsletter, subscription.rhythm)
-    hidden = plans.hidden_from(newsletter, rhythm)
-    return session.scalar(hidden.where(IssuePost.post_id == post.id)) is not None
+def _is_hidden(asked: _Asked, post: Post) -> bool:
+    hidden = plans.hidden_from(asked.subscription.newsletter, asked.rhythm)
+    query = hidden.where(IssuePost.post_id == post.id)
+    return asked.session.scalar(query) is not None
 
 
 def _waiting_issue(
@@ -450,43 +576,29 @@ def _holds_for(
     return here.may and any(entry.post.id == post.id for entry in wanted)
 
 
-def _next_digest(
-    session: Session,
-    subscription: Subscription,
-    post: Post,
-    words: Language,
-    now: datetime,
-) -> Explanation:
+def _next_digest(asked: _Asked, post: Post) -> Explanation:
     """Say when the next digest of a reader's rhythm brings a post that they lack."""
-    newsletter = subscription.newsletter
+    newsletter, words = asked.subscription.newsletter, asked.words
     if newsletter.mode is Mode.HAND:
         return _no(
             words, N_("Not yet: digests go out by hand, and it is in none so far.")
         )
     if newsletter.halted_at is not None:
         return _no(words, calendar.N_HALTED)
-    rhythm = choices.effective_rhythm(newsletter, subscription.rhythm)
-    at = calendar.next_time(session, newsletter, rhythm, now)
-    if at is None:
+    coming = asked.next_digest
+    if coming is None or post.id not in coming.post_ids:
         return _no(words, N_("Not yet: it is in none of the next digests."))
-    issue = drafts.of_rhythm(session, newsletter, rhythm, now=at)
-    with session.no_autoflush:
-        plan = plans.plan(session, issue) if issue else None
-        here = plans.standing(session, plan, subscription.id) if plan else None
-    posts = plan.wanted(here.group) if plan and here else []
-    if not plan or not here or post.id not in {entry.post.id for entry in posts}:
-        return _no(words, N_("Not yet: it is in none of the next digests."))
-    if plan.is_too_small(posts):
+    if coming.too_small:
         return _no(words, N_TOO_FEW)
     text = words.gettext(
         "It comes with their digest on %(day)s.",
-        day=words.moment(at, newsletter.timezone),
+        day=words.moment(coming.at, newsletter.timezone),
     )
-    if here.waits:
+    if coming.waits:
         text = words.gettext(
             "It comes next, as soon as the digest before it is settled."
         )
-    elif rhythm == planning.EACH:
+    elif asked.rhythm == planning.EACH:
         text = words.gettext(
             "It comes by itself within minutes, as soon as the day is not quiet."
         )

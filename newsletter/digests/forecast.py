@@ -60,8 +60,8 @@ def of_issue(
     newsletter = issue.newsletter
     if exact or not reckonings.is_large(session, newsletter):
         return Audience(publish.readers(session, issue, now=now))
-    return _kept(session, newsletter, ISSUE, name_of(issue), now) or _at_most(
-        session, newsletter, issue.rhythm, now
+    return _kept(session, newsletter, ISSUE, name_of(issue)) or _at_most(
+        session, newsletter, issue.rhythm
     )
 
 
@@ -70,7 +70,7 @@ def of_letter(session: Session, issue: Issue, *, now: datetime) -> tuple[Audienc
     if not reckonings.is_large(session, issue.newsletter):
         counts = letters.audience_of(session, issue.newsletter, issue.segment, now=now)
         return Audience(counts.readers), counts.of
-    found, _ = by_rhythm(session, issue.newsletter, now=now)
+    found, _ = by_rhythm(session, issue.newsletter)
     return of_issue(session, issue, now=now), sum(found.values())
 
 
@@ -85,8 +85,8 @@ def of_rhythm(
         prepared = publish.prepare(session, issue)
         why = planning.why_empty(session, prepared)
         return Outlook(Audience(prepared.readers), _posts(prepared.plan), why)
-    audience = _kept(session, newsletter, DIGEST, rhythm, now) or _at_most(
-        session, newsletter, rhythm, now
+    audience = _kept(session, newsletter, DIGEST, rhythm) or _at_most(
+        session, newsletter, rhythm
     )
     plan, why = plans.plan(session, issue), ""
     entries = [*plan.own, *plan.late]
@@ -98,10 +98,10 @@ def of_rhythm(
 
 
 def by_rhythm(
-    session: Session, newsletter: Newsletter, *, now: datetime
+    session: Session, newsletter: Newsletter
 ) -> tuple[dict[str, int], datetime | None]:
     """Return how many active readers have each rhythm that is offered."""
-    stored, at = reckonings.active_by_rhythm(session, newsletter, now=now)
+    stored, at = reckonings.active_by_rhythm(session, newsletter)
     found: dict[str, int] = {}
     for rhythm, number in stored.items():
         name = choices.effective_rhythm(newsletter, rhythm)
@@ -198,17 +198,15 @@ def _posts(plan: Plan) -> list[Post]:
 
 
 def _kept(
-    session: Session, newsletter: Newsletter, kind: str, name: str, now: datetime
+    session: Session, newsletter: Newsletter, kind: str, name: str
 ) -> Audience | None:
     row = session.get(Reckoning, (newsletter.id, kind, name))
-    if row is None or now - row.counted_at > reckonings.TRUSTED:
+    if row is None:
         return None
     return Audience(row.number, row.counted_at)
 
 
-def _at_most(
-    session: Session, newsletter: Newsletter, rhythm: str, now: datetime
-) -> Audience:
-    found, at = by_rhythm(session, newsletter, now=now)
+def _at_most(session: Session, newsletter: Newsletter, rhythm: str) -> Audience:
+    found, at = by_rhythm(session, newsletter)
     number = found.get(rhythm, 0) if rhythm else sum(found.values())
     return Audience(number, at, at_most=True)

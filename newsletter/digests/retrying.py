@@ -8,6 +8,7 @@ A large number is queued in pieces, each in a transaction of its own; `retry.aft
 where to go on. What bounces anew meanwhile was settled after the retry began and stays.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -34,6 +35,7 @@ from newsletter.models import (
 STATES = (DeliveryState.BOUNCED, DeliveryState.FAILED)
 AGAIN = (IssueState.SENDING, IssueState.SENT)
 MOST_REASONS = 50
+COUNTED = 1_000  # readers who are looked at one by one for a page
 LONGEST_WHO = 200
 
 
@@ -43,12 +45,35 @@ class Choice:
 
     reason: str
     readers: int
-    possible: int
+    possible: int  # at most
     reply: str
 
 
-def choices(session: Session, issue: Issue) -> list[Choice]:
-    """Return for which reasons an issue can be tried again, the commonest first."""
+def choices(session: Session, issue: Issue, *, most: int = COUNTED) -> list[Choice]:
+    """Return for which reasons an issue can be tried again, the commonest first.
+
+    Of more readers than `most`, all stand as possible: each is looked at when queued.
+    """
+    every = outcomes.reasons(session, issue_id=issue.id, states=STATES)
+    if sum(one.readers for one in every) > most:
+        possible = Counter[str]()
+        for one in every:
+            possible[one.reason] += one.readers
+    else:
+        possible = _count_possible(session, issue)
+    found: dict[str, Choice] = {}
+    for one in every:
+        other = found.get(one.reason)  # the same reason, bounced and failed
+        found[one.reason] = Choice(
+            one.reason,
+            one.readers + (other.readers if other else 0),
+            possible[one.reason],
+            (other.reply if other else "") or one.reply,
+        )
+    return sorted(found.values(), key=lambda one: -one.readers)
+
+
+def _count_possible(session: Session, issue: Issue) -> Counter[str]:
     of_issue = Delivery.message_id.in_(
         select(Message.id).where(Message.issue_id == issue.id)
     )
@@ -57,17 +82,7 @@ def choices(session: Session, issue: Issue) -> list[Choice]:
         .where(of_issue, ledger.unusual(), Delivery.state.in_(STATES))
         .group_by(Delivery.reason)
     )
-    possible = {reason or "": count for reason, count in session.execute(counted)}
-    found: dict[str, Choice] = {}
-    for one in outcomes.reasons(session, issue_id=issue.id, states=STATES):
-        other = found.get(one.reason)  # the same reason, bounced and failed
-        found[one.reason] = Choice(
-            one.reason,
-            one.readers + (other.readers if other else 0),
-            possible.get(one.reason, 0),
-            (other.reply if other else "") or one.reply,
-        )
-    return sorted(found.values(), key=lambda one: -one.readers)
+    return Counter({reason or "": n for reason, n in session.execute(counted)})
 
 
 def begin(

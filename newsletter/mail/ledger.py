@@ -85,7 +85,6 @@ from newsletter.models import (
     ClaimMark,
     Delivery,
     DeliveryState,
-    Issue,
     Kind,
     Lease,
     Message,
@@ -550,18 +549,16 @@ def retry(
 def counts(session: Session, *, issue_id: int) -> Counts:
     """Count an issue's deliveries by state, those in hand as claimed.
 
-    For a page that asks each second while a million are on their way: of those that are
-    queued or sent, which are most, only an index is read, and of a finished issue
-    nothing. Those above the mark wait and those below it are sent, all but the few that
-    are looked at.
+    For a page that asks each second while a million are on their way: those below the
+    mark are sent, all but the few that are looked at. They are not counted, but taken
+    from the issue's total. Of those above it, which wait, only an index is read.
     """
     cancelled = set(
         session.scalars(
             _messages(issue_id).where(Message.state == MessageState.CANCELLED)
         )
     )
-    done = select(Issue.id).where(Issue.id == issue_id, Issue.finished_at.is_not(None))
-    each = bool(cancelled) or session.scalar(done) is None
+    each = bool(cancelled)
     found = Counter[str]()
     for message_id, figures in _figures(session, issue_id, each=each).items():
         if message_id in cancelled:
@@ -583,8 +580,8 @@ def _figures(
 ) -> dict[int, Counter[str]]:
     """Count the deliveries of an issue's messages by state, as of one moment.
 
-    Without `each`, what is sent is short by the total of its message: the messages of a
-    finished issue have together the issue's, which is given as `KEPT`.
+    Without `each`, what is sent is short by the total of its message: all messages have
+    together the issue's, which is given as `KEPT`.
     """
     found: dict[int, Counter[str]] = {}
     above: Counter[int] = Counter()  # what is queued there
@@ -1116,7 +1113,7 @@ _LEASE = text("""
 KEPT = "kept"  # an issue's total
 _COUNT = text(f"""
     WITH mine AS (
-        SELECT message.id, coalesce(claim_mark.last_id, 0) AS mark
+        SELECT message.id, claim_mark.last_id AS mark
         FROM message LEFT JOIN claim_mark ON claim_mark.message_id = message.id
         WHERE message.issue_id = :issue
     )
@@ -1125,14 +1122,14 @@ _COUNT = text(f"""
             (SELECT count(*) FROM delivery WHERE message_id = mine.id)
         ELSE 0 END,
         (SELECT count(*) FROM delivery WHERE message_id = mine.id AND id > mine.mark)
-    FROM mine WHERE mine.mark > 0
+    FROM mine WHERE mine.mark IS NOT NULL
     UNION ALL
     SELECT mine.id, either.state,
         (SELECT count(*) FROM delivery
             WHERE message_id = mine.id AND delivery.state = either.state),
         0
     FROM mine CROSS JOIN (SELECT 'queued' AS state UNION SELECT 'sent') AS either
-    WHERE mine.mark = 0
+    WHERE mine.mark IS NULL
     UNION ALL
     SELECT mine.id, delivery.state, count(*),
         sum(CASE WHEN delivery.id > mine.mark THEN 1 ELSE 0 END)
@@ -1142,7 +1139,7 @@ _COUNT = text(f"""
     UNION ALL
     SELECT mine.id, 'queued', count(*), 0
     FROM mine JOIN delivery ON delivery.message_id = mine.id
-    WHERE mine.mark > 0 AND {AGAIN.replace("state", "delivery.state")}
+    WHERE mine.mark IS NOT NULL AND {AGAIN.replace("state", "delivery.state")}
     GROUP BY mine.id
     UNION ALL
     SELECT mine.id, 'claimed', count(*), 0
@@ -1153,7 +1150,7 @@ _COUNT = text(f"""
     GROUP BY mine.id
     UNION ALL
     SELECT 0, '{KEPT}', total, 0 FROM issue
-    WHERE id = :issue AND EXISTS (SELECT 1 FROM mine WHERE mine.mark > 0)
+    WHERE id = :issue AND EXISTS (SELECT 1 FROM mine WHERE mine.mark IS NOT NULL)
 """)  # noqa: S608 (made of constants)
 
 # A row that is queued without `next_attempt_at` is its claimer's: see above. A late yes

@@ -2,8 +2,8 @@
 
 Counting a million takes longer than a page may. So the clock counts the readers of a
 large newsletter every few minutes, and whoever shows such a number says when it is from
-(`at`). Of the others, and where no clock has counted within the hour, everything is
-counted on the spot and `at` is None.
+(`at`), however long ago that was. Of the others, and until a clock has come by for the
+first time, everything is counted on the spot and `at` is None.
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,6 @@ from newsletter.subscribers.directory import Counts, Growth
 
 MANY = 20_000  # subscriptions: what is counted within a page's time
 EVERY = timedelta(minutes=5)
-TRUSTED = timedelta(hours=1)
 KEPT_DAYS = 400
 ALL, RHYTHM, TOPIC = "all", "rhythm", "topic"
 JOINED, LEFT = "joined", "left"
@@ -64,7 +63,7 @@ def overview(
     session: Session, newsletter: Newsletter, *, since: datetime, now: datetime
 ) -> Overview:
     """Return how many subscribe, and the growth by the day from `since`."""
-    kept, at = read(session, newsletter, now=now)
+    kept, at = read(session, newsletter)
     if at is None:
         days = directory.growth(session, newsletter, since=since, until=now)
         return Overview(directory.counts(session, newsletter), days, None)
@@ -81,27 +80,27 @@ def overview(
 
 
 def active_by_rhythm(
-    session: Session, newsletter: Newsletter, *, now: datetime
+    session: Session, newsletter: Newsletter
 ) -> tuple[dict[str, int], datetime | None]:
     """Return how many active readers have each rhythm, as stored, and as of when."""
-    kept, at = read(session, newsletter, kind=RHYTHM, now=now)
+    kept, at = read(session, newsletter, kind=RHYTHM)
     if at is not None:
         return {name: number for (_, name), number in kept.items()}, at
     return _by_rhythm(session, newsletter), None
 
 
 def choosers(
-    session: Session, newsletter: Newsletter, *, now: datetime
+    session: Session, newsletter: Newsletter
 ) -> tuple[dict[int, int] | None, datetime | None]:
     """Return how many have chosen each topic, and as of when, where that is kept."""
-    kept, at = read(session, newsletter, kind=TOPIC, now=now)
+    kept, at = read(session, newsletter, kind=TOPIC)
     if at is None:
         return None, None
     return {int(name): number for (_, name), number in kept.items()}, at
 
 
 def read(
-    session: Session, newsletter: Newsletter, *, kind: str = "", now: datetime
+    session: Session, newsletter: Newsletter, *, kind: str = ""
 ) -> tuple[Found, datetime | None]:
     """Return what is kept, of one kind or of all, and as of when; None: nothing is."""
     query = select(
@@ -111,7 +110,7 @@ def read(
         Reckoning.kind == kind if kind else Reckoning.kind.in_(COUNTED),
     )
     rows = session.execute(query).all()
-    if not rows or now - rows[0].counted_at > TRUSTED:
+    if not rows:
         return {}, None
     return {(row[0], row[1]): row[2] for row in rows}, rows[0].counted_at
 

@@ -241,6 +241,8 @@ def test_who_must_not_get_it_is_left_out(
         "unknown": (0, 1),
         "": (1, 1),
     }
+    unlooked = retrying.choices(session, issue, most=1)
+    assert all(one.possible == one.readers for one in unlooked)
     with pytest.raises(Conflict, match="nobody left"):
         retrying.begin(session, issue, ["sender_blocked"], now=EVEN_LATER)
     retry = retrying.begin(session, issue, ["", "mailbox_soft"], now=EVEN_LATER)

@@ -75,7 +75,8 @@ def queue_issue(session: Session, newsletter: Newsletter, **over: Any) -> Messag
             Subscription.status == Status.ACTIVE,
         )
     )
-    outbox.queue_readers(
+    issue.total = outbox.queue_readers(
         session, message, audience, occasion=f"issue:{issue.id}", now=NOW
     )
+    session.flush()
     return message

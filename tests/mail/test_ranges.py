@@ -101,6 +101,7 @@ def counts(session: Session, message: Message) -> ledger.Counts:
 def test_a_claim_writes_one_lease_and_no_row(
     session: Session, message: Message
 ) -> None:
+    assert counts(session, message) == ledger.Counts(total=READERS, queued=READERS)
     claims = claim(session, message)
     ids = [row.id for row in rows(session)]
     assert [found.id for found in claims] == ids[:3]

@@ -72,7 +72,7 @@ def index(newsletter: Newsletter) -> str:
         weeks=_by_week(entries),
         by_hand=newsletter.mode is Mode.HAND,
         approves=newsletter.mode is Mode.HELD,
-        of_each=calendar.readers_of_each(db.session(), newsletter, now=utcnow()),
+        of_each=calendar.readers_of_each(db.session(), newsletter),
         halted=newsletter.halted_at is not None,
         N_HALTED=calendar.N_HALTED,
         weekday=rendering.words().weekday,

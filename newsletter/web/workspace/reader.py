@@ -102,17 +102,15 @@ def _page(
         .where(Issue.newsletter_id == newsletter.id, Issue.state.in_(starting.GONE_OUT))
         .order_by(Issue.number.desc())
         .limit(ISSUES)
-    )
-    words, now, why = rendering.words(), utcnow(), explain.of_issue
+    ).all()
+    words = rendering.words()
+    why = explain.of_issues(session, found, issues, words=words, now=utcnow())
     return render(
         "editor/reader.html",
         newsletter,
         reader=found,
         history=histories.history(session, found),
-        why=[
-            (issue, why(session, found, issue, words=words, now=now).sentence)
-            for issue in issues
-        ],
+        why=[(i, one.sentence) for i, one in zip(issues, why, strict=True)],
         coming=_coming(newsletter, found),
         rhythm=rhythms.describe(found.rhythm, words),
         topics=_topics(newsletter, found),
@@ -252,10 +250,8 @@ def _coming(
     """Return the latest posts, and when this reader gets each, or why not."""
     session, words, now = db.session(), rendering.words(), utcnow()
     posts = editing.latest(session, newsletter, POSTS)
-    return [
-        (post, explain.of_post(session, found, post, words=words, now=now))
-        for post in posts
-    ]
+    when = explain.of_posts(session, found, posts, words=words, now=now)
+    return list(zip(posts, when, strict=True))
 
 
 def _subscription(newsletter: Newsletter, subscription_id: int) -> Subscription:

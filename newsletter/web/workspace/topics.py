@@ -4,7 +4,7 @@ from flask import Blueprint, redirect, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
 from newsletter import newsletters, undoing
-from newsletter.db import db, utcnow
+from newsletter.db import db
 from newsletter.errors import N_, InkorgError
 from newsletter.models import Newsletter, Role, Topic
 from newsletter.posts import categories, topics
@@ -137,7 +137,7 @@ def _page(
 ) -> str:
     session = db.session()
     found = topics.topics(session, newsletter)
-    chosen, at = reckonings.choosers(session, newsletter, now=utcnow())
+    chosen, at = reckonings.choosers(session, newsletter)
     return render(
         "editor/topics.html",
         newsletter,
@@ -158,7 +158,7 @@ def _merge_page(
     newsletter: Newsletter, topic: Topic, error: InkorgError | None = None
 ) -> str:
     session = db.session()
-    chosen, at = reckonings.choosers(session, newsletter, now=utcnow())
+    chosen, at = reckonings.choosers(session, newsletter)
     counts = topics.counts(session, newsletter, readers=chosen)
     posts, readers = counts.get(topic.id, (0, 0))
     return render(

@@ -4,8 +4,9 @@ import json
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain, islice
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import click
 from sqlalchemy import select
@@ -24,7 +25,14 @@ from newsletter.db import utcnow
 from newsletter.digests import explain
 from newsletter.digests.explain import Explanation
 from newsletter.errors import NotFound
-from newsletter.models import Issue, Post, Status, Subscriber, Subscription
+from newsletter.models import (
+    ImportRun,
+    Issue,
+    Post,
+    Status,
+    Subscriber,
+    Subscription,
+)
 from newsletter.subscribers import (
     columns,
     directory,
@@ -32,12 +40,14 @@ from newsletter.subscribers import (
     histories,
     rights,
     sheets,
+    uploads,
 )
 from newsletter.subscribers.addresses import readable
-from newsletter.subscribers.importing import Importer, Report, Source
+from newsletter.subscribers.importing import Importer, Outcome, Report, Source
 
 ASKED_AT_ONCE = 100  # by mail, in one transaction
 EXPLAINED = 5  # issues, where none is named
+TRIAL_HEADING = ("file", "line", "email", "outcome", "reason")
 WORDS = i18n.language(i18n.SOURCE)
 STATUSES = click.Choice([status.value for status in Status])
 
@@ -67,6 +77,13 @@ def subscribers() -> None:
     type=click.Choice([name for name in sheets.ENCODINGS if name]),
     help="Where the guess is wrong.",
 )
+@click.option("--dry-run", is_flag=True, help="Say what would come of it, that is all.")
+@click.option(
+    "--report",
+    "report_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="With --dry-run: every line that would bring nobody, and why, as CSV.",
+)
 @json_option
 @with_installation
 def import_(
@@ -76,6 +93,8 @@ def import_(
     status: str | None,
     consent: str,
     encoding: str | None,
+    dry_run: bool,
+    report_file: Path | None,
     as_json: bool,
 ) -> None:
     """Import readers from a CSV FILE whose first line names the columns.
@@ -88,6 +107,14 @@ def import_(
     with place.database.reading() as session:
         newsletters.by_slug(session, slug)  # before a long file is read
     chosen = Status(status or ("active" if consent.strip() else "pending"))
+    if report_file is not None and not dry_run:
+        raise click.UsageError("--report goes with --dry-run.")
+    if dry_run:
+        tried = _try(place, slug, file, encoding or "", chosen, report_file)
+        _show_report(tried, as_json)
+        if not as_json:
+            click.echo("This was a trial: nothing has been changed.")
+        return
     source, at = Source(consent.strip()), utcnow()
     size = sheets.BATCH_RECORDS if chosen == Status.ACTIVE else ASKED_AT_ONCE
     report = Report()
@@ -118,6 +145,69 @@ def import_(
             after={"status": chosen.value, "consent": consent} | _figures(report),
         )
     _show_report(report, as_json)
+
+
+def _try(
+    place: Installation,
+    slug: str,
+    file: Path,
+    encoding: str,
+    status: Status,
+    report_file: Path | None,
+) -> Report:
+    """Do all but write, piece by piece, as the worker does for the browser."""
+    with place.database.transaction() as session:
+        newsletter = newsletters.by_slug(session, slug)
+        run = uploads.begin(
+            session, newsletter, file.name, editor_id=None, now=utcnow()
+        )
+        run_id = run.id
+    try:
+        with file.open("rb") as opened, _progress(file) as advance:
+            for number, sheet in enumerate(sheets.read(opened, file.name, encoding)):
+                for batch in sheets.batches(sheet.records):
+                    with place.database.transaction() as session:
+                        uploads.add_piece(session, run_id, number, sheet, batch)
+                    advance(opened)
+        with place.database.transaction() as session:
+            uploads.received(session, run_id)
+        with place.database.transaction() as session:
+            _start_trial(session, session.get_one(ImportRun, run_id), status)
+        more = True
+        while more:
+            with place.database.transaction() as session:
+                more = uploads.step(session, place.settings, run_id, now=utcnow())
+        with place.database.reading() as session:
+            return _tried(session, session.get_one(ImportRun, run_id), report_file)
+    finally:
+        with place.database.transaction() as session:
+            run = session.get_one(ImportRun, run_id)
+            uploads.cancel(session, run, now=utcnow())
+            uploads.discard(session, run)
+
+
+def _start_trial(session: Session, run: ImportRun, status: Status) -> None:
+    layouts = [uploads.layout_of(sheet) for sheet in run.sheets]
+    asks = status is Status.PENDING
+    uploads.start(
+        session, run, layouts, consent="", asks=asks, trial=True, now=utcnow()
+    )
+
+
+def _tried(session: Session, run: ImportRun, report_file: Path | None) -> Report:
+    """Return what a trial found; write every line of it to a file, if one is named."""
+    report = Report()
+    report.counts.update(cast(dict[Outcome, int], run.counts))
+    found = (one for _name, one in uploads.problems(session, run))
+    refused = (one for one in found if one.outcome == "refused")
+    report.problems = list(islice(refused, report.most))
+    if report_file is not None:
+        rows = (
+            (name, str(one.line), one.email, one.outcome, str(one.error))
+            for name, one in uploads.problems(session, run)
+        )
+        _write(exporting.table_lines(chain([TRIAL_HEADING], rows)), report_file)
+    return report
 
 
 @subscribers.command(epilog=example("subscribers export labbet > readers.csv"))

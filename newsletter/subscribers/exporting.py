@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
 from newsletter.models import (
@@ -20,7 +20,7 @@ from newsletter.models import (
     Topic,
     Wording,
 )
-from newsletter.subscribers.directory import export_batches
+from newsletter.subscribers.directory import export_batches, search
 
 COLUMNS = (
     *("email", "name", "status", "rhythm", "language", "topics"),
@@ -39,10 +39,35 @@ def export_rows(
 ) -> Iterator[dict[str, str]]:
     """Yield one row for each subscription, by address; the cells are raw."""
     for batch in export_batches(session, newsletter, status):
-        topics = _topics(session, [s.id for s in batch if not s.all_topics])
-        for subscription in batch:
-            chosen = topics.get(subscription.id, [])
-            yield _row(subscription, "" if subscription.all_topics else chosen)
+        yield from _rows(session, batch)
+
+
+def found_rows(
+    session: Session,
+    newsletter: Newsletter,
+    *,
+    text: str,
+    status: Status | None,
+    conditions: Sequence[ColumnElement[bool]],
+) -> Iterator[dict[str, str]]:
+    """Yield one row for each subscription that `directory.search` finds, as it does."""
+    after: int | None = None
+    while True:
+        page = search(
+            session,
+            newsletter,
+            text=text,
+            status=status,
+            conditions=conditions,
+            after=after,
+            limit=BATCH,
+        )
+        yield from _rows(session, page.subscriptions)
+        for one in page.subscriptions:
+            session.expunge(one)
+        after = page.next_after
+        if after is None:
+            return
 
 
 def suppression_rows(
@@ -128,6 +153,13 @@ def plain(cell: str) -> str:
     """Return what a cell was before `neutral`."""
     quoted = cell.startswith("'") and cell[1:].startswith(_TO_QUOTE)
     return cell[1:] if quoted else cell
+
+
+def _rows(session: Session, batch: Sequence[Subscription]) -> Iterator[dict[str, str]]:
+    topics = _topics(session, [s.id for s in batch if not s.all_topics])
+    for subscription in batch:
+        chosen = topics.get(subscription.id, [])
+        yield _row(subscription, "" if subscription.all_topics else chosen)
 
 
 def _row(subscription: Subscription, topics: list[str] | str) -> dict[str, str]:

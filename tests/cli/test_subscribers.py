@@ -19,6 +19,9 @@ from newsletter.db import Database
 from newsletter.errors import InvalidInput, NotFound
 from newsletter.models import (
     Consent,
+    ImportChunk,
+    ImportKey,
+    ImportRun,
     Issue,
     IssueState,
     Kind,
@@ -154,6 +157,37 @@ def test_who_left_is_not_brought_back(
     report = json.loads(result.stdout)
     assert (report["added"], report["left"], report["stopped"]) == (0, 1, 1)
     assert statuses(database) == {"asa@example.org": Status.LEFT}
+
+
+def test_a_trial_says_what_an_import_would_do_and_changes_nothing(
+    run: Run, database: Database, tmp_path: Path
+) -> None:
+    text = "email\nanna@example.org\nAnna@example.org\n=bo\neva@example.org\n"
+    file, report = write(tmp_path, text), tmp_path / "odd.csv"
+    tried = run(
+        "import", "labbet", file, "--dry-run", "--report", str(report), "--json"
+    )
+    assert tried.exit_code == 0, tried.output
+    assert statuses(database) == {}
+    with database.reading() as session:
+        for model in (ImportRun, ImportChunk, ImportKey):
+            assert session.scalars(select(model)).all() == []
+    found = list(csv.DictReader(io.StringIO(report.read_text("utf-8"))))
+    assert [(one["line"], one["outcome"]) for one in found] == [
+        ("3", "duplicate"),
+        ("4", "refused"),
+    ]
+    assert found[1]["email"] == "'=bo"  # no formula
+    done = run("import", "labbet", file, "--consent", "mässan", "--json")
+    assert json.loads(tried.output) == json.loads(done.output)
+    said = run("import", "labbet", file, "--dry-run")
+    assert "already there 2" in said.output
+    assert "nothing has been changed" in said.output
+    assert run("import", "labbet", file, "--report", str(report)).exit_code == 2
+    empty = run("import", "labbet", write(tmp_path, "email\n"), "--dry-run")
+    assert empty.exit_code == 1
+    with database.reading() as session:
+        assert session.scalars(select(ImportRun)).all() == []
 
 
 def test_a_long_file_is_imported_in_batches(

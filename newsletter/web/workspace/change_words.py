@@ -132,6 +132,7 @@ FIELDS = {
     "rhythms": N_("Rhythms"),
     "rows": N_("Rows"),
     "scheduled_at": N_("Scheduled"),
+    "searched": N_("Part of an address"),
     "security": N_("Encryption"),
     "segment": N_("Conditions"),
     "sessions": N_("Sessions"),

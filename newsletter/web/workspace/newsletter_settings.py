@@ -66,7 +66,8 @@ def check(newsletter: Newsletter) -> str:
     typed = {name: request.form.get(name, "")[:MOST_TYPED] for name in LINES}
     found = _checked(newsletter, typed)
     if "part" in request.args:
-        return render("editor/_mail_check.html", newsletter, **found)
+        sample = _sample(newsletter, typed)
+        return render("editor/_mail_check.html", newsletter, sample=sample, **found)
     return _page(newsletter, typed, checked=found)
 
 
@@ -99,23 +100,27 @@ def _typed() -> dict[str, Any]:
 
 
 def _checked(newsletter: Newsletter, typed: dict[str, str]) -> dict[str, object]:
-    """Return a sample of what is typed, and what the relays and the DNS say of it."""
+    """Return what the relays and the DNS say of what is typed."""
     domain = typed["from_email"].rpartition("@")[2].strip().lower()
     signing = probing.signing_keys(db.session(), newsletter, domain)
+    return {
+        "probes": [
+            *_probed(newsletter),
+            *probing.domain_probes(domain, signing, probing.txt_lookup()),
+        ],
+    }
+
+
+def _sample(newsletter: Newsletter, typed: dict[str, Any]) -> dict[str, str]:
+    """Return how the sender and a moment would look in an inbox."""
     code, zone = typed["language"], typed["timezone"]
     words = i18n.language(code) if code in i18n.available() else rendering.words()
     if zone not in timezones.names(newsletter.timezone):
         zone = newsletter.timezone
     return {
-        "sample": {
-            "from_name": typed["from_name"].strip(),
-            "from_email": typed["from_email"].strip(),
-            "date": words.moment(utcnow(), zone),
-        },
-        "probes": [
-            *_probed(newsletter),
-            *probing.domain_probes(domain, signing, probing.txt_lookup()),
-        ],
+        "from_name": typed["from_name"].strip(),
+        "from_email": typed["from_email"].strip(),
+        "date": words.moment(utcnow(), zone),
     }
 
 
@@ -159,6 +164,7 @@ def _page(
         all_zones=timezones.names(newsletter.timezone),
         social=_social(newsletter, retyped=retyped),
         accent=colours.accent(safe_accent(values["accent"])),
+        sample=_sample(newsletter, values),
         field=field,
         error=words.error(error) if error else "",
         **(checked or {}),

@@ -1,12 +1,14 @@
 """When digests go out: which rhythms, by themselves or by hand, and when not."""
 
+from zoneinfo import ZoneInfo
+
 import flask
 from flask import Blueprint, request
 from werkzeug.wrappers import Response
 
 from newsletter import newsletters, quiet, rhythms
 from newsletter.db import utcnow
-from newsletter.digests import planning
+from newsletter.digests import occurrences, planning
 from newsletter.errors import N_, InkorgError, InvalidInput
 from newsletter.i18n import Language
 from newsletter.models import Mode, Newsletter, Role
@@ -42,6 +44,7 @@ MODES = (
     ),
 )
 NUMBERS = ("at_least", "at_most", "wait_days")
+SHOWN_TIMES = 2
 LONGEST_NUMBER = 4  # characters
 LISTED = 8_000  # characters of the list of days
 
@@ -135,6 +138,7 @@ def _page(newsletter: Newsletter, error: InkorgError | None = None) -> str:
     listed = [
         (text, _with_time(text, words)) for text in sorted(set(offered), key=_order)
     ]
+    coming = [(text, _with_next(newsletter, text, label)) for text, label in listed]
     field = getattr(error, "field", "")
     days = [(name, words.gettext(DAY_NAMES[name])) for name in DAYS]
     return render(
@@ -143,6 +147,7 @@ def _page(newsletter: Newsletter, error: InkorgError | None = None) -> str:
         modes=MODES,
         mode=form.get("mode", "") if again else newsletter.mode.value,
         all_rhythms=listed,
+        coming=coming,
         chosen=form.getlist("rhythms") if again else newsletter.rhythms,
         default=form.get("default_rhythm", "") if again else newsletter.default_rhythm,
         numbers={
@@ -175,6 +180,26 @@ def _with_time(text: str, words: Language) -> str:
         "%(rhythm)s, at %(time)s",
         rhythm=described,
         time=f"{rhythm.hour:02}:{rhythm.minute:02}",
+    )
+
+
+def _with_next(newsletter: Newsletter, text: str, label: str) -> str:
+    """Add the next two times of a rhythm, quiet days thought of."""
+    words, zone, at = rendering.words(), newsletter.timezone, utcnow()
+    quiet_days = occurrences.quiet_of(newsletter)
+    found: list[str] = []
+    while len(found) < SHOWN_TIMES:
+        moment = rhythms.next_after(text, zone, at)
+        if moment is None:
+            return label
+        at = moment
+        local = quiet_days.after(moment).astimezone(ZoneInfo(zone))
+        found.append(words.short_day(local.date()))
+    return words.gettext(
+        "%(rhythm)s: next %(first)s, then %(second)s",
+        rhythm=label,
+        first=found[0],
+        second=found[1],
     )
 
 

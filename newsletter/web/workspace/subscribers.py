@@ -77,6 +77,11 @@ def index(newsletter: Newsletter) -> str | AnyResponse:
         problem=words.error(problem) if problem else "",
         marked=subscriber_filter.marked(wanted.segment, problem),
         address=functools.partial(_address, newsletter),
+        download=flask.url_for(
+            "subscribers.export_found",
+            slug=newsletter.slug,
+            **dataclasses.replace(wanted, after=None).query(),
+        ),
         saved=saved_segments.of(session, newsletter),
         back=request.query_string.decode(errors="replace"),
         today=now.date().isoformat(),
@@ -143,6 +148,24 @@ def _consents(session: Session, newsletter: Newsletter) -> Iterator[str]:
     return exporting.table_lines(exporting.consent_rows(session, newsletter))
 
 
+def _found(session: Session, newsletter: Newsletter, wanted: Wanted) -> Iterator[str]:
+    """Write those whom the list shows, all pages of it. Raises InvalidInput."""
+    if not (wanted.text or wanted.segment):
+        rows = exporting.export_rows(session, newsletter, wanted.status)
+        return exporting.csv_lines(rows)
+    known, now = segments.known(session, newsletter), utcnow()
+    segment = segments.parse(wanted.segment, known)
+    return exporting.csv_lines(
+        exporting.found_rows(
+            session,
+            newsletter,
+            text=wanted.text,
+            status=wanted.status,
+            conditions=segments.conditions(segment, known, now=now),
+        )
+    )
+
+
 # What can be handed over beside the readers themselves.
 EXPORTS = {"suppressions": _suppressions, "consents": _consents}
 
@@ -164,8 +187,38 @@ def export(newsletter: Newsletter) -> Response:
 
     kind = f"-{what}" if what in EXPORTS else ""
     name = f"{newsletter.slug}{kind}-{utcnow():%Y-%m-%d}.csv"
+    return _as_csv(lines(), name)
+
+
+@bp.post("/editor/<slug>/subscribers/export/found")
+@needs(Role.OWNER)
+def export_found(newsletter: Newsletter) -> AnyResponse:
+    """Hand over those whom the list shows; the address asks as the list's does."""
+    database, newsletter_id = current_database(), newsletter.id
+    wanted = dataclasses.replace(subscriber_filter.asked(), after=None)
+    with writing(newsletter) as (session, here):
+        segments.parse(wanted.segment, segments.known(session, here))
+        # Not what was looked for in the addresses: that may be somebody's.
+        said = {
+            "segment": wanted.segment,
+            "status": wanted.status.value if wanted.status else "",
+            "searched": bool(wanted.text),
+        }
+        after = {name: value for name, value in said.items() if value}
+        recording.note(session, "exported", "readers", label="found", after=after)
+
+    def lines() -> Iterator[str]:
+        with database.reading() as session:
+            here = session.get_one(Newsletter, newsletter_id)
+            yield from _found(session, here, wanted)
+
+    name = f"{newsletter.slug}-found-{utcnow():%Y-%m-%d}.csv"
+    return _as_csv(lines(), name)
+
+
+def _as_csv(lines: Iterator[str], name: str) -> Response:
     return Response(
-        lines(),
+        lines,
         mimetype="text/csv",
         headers={
             "Content-Disposition": f'attachment; filename="{name}"',

@@ -1,14 +1,16 @@
 """When digests go out: an owner's choice, explained, checked, and kept."""
 
 import re
+from datetime import timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import select
 
-from newsletter.db import Database
+from newsletter.db import Database, utcnow
 from newsletter.digests import drafts, planning
 from newsletter.models import IssueState, Mode, Newsletter, Role
 from tests.factories import NOW, make_newsletter, make_post
@@ -129,6 +131,26 @@ def test_what_cannot_be_is_refused_and_what_was_typed_is_kept(
     if field != "holidays":
         assert "2031-01-02" in answer.text
     assert stored(database).mode is Mode.HAND
+
+
+def test_each_rhythm_says_when_it_next_falls_due(
+    client: FlaskClient, database: Database
+) -> None:
+    with database.transaction() as session:
+        found = session.scalars(select(Newsletter)).one()
+        found.quiet_days = ["mon"]
+    page = client.get(PAGE).text
+    told = re.search(r"Varje vecka, på måndagar, kl. 08:00: nästa ([^<]+)", page)
+    assert told, page
+    today = utcnow().astimezone(ZoneInfo("Europe/Stockholm")).date()
+    tuesdays = [
+        one.strftime("%-d")
+        for one in (today + timedelta(days=n) for n in range(16))
+        if one.weekday() == 1
+    ]
+    first, second = told[1].split(", sedan ")
+    assert first.split()[0] in tuesdays
+    assert second.split()[0] in tuesdays
 
 
 def test_after_a_restored_backup_an_owner_lets_digests_go_again(

@@ -12,6 +12,7 @@ from sqlalchemy import select
 from newsletter.config import Settings
 from newsletter.db import Database
 from newsletter.models import (
+    AuditEntry,
     Consent,
     Delivery,
     Message,
@@ -232,6 +233,45 @@ def test_the_file_of_all_has_no_formulas(
     assert answer.mimetype == "text/csv"
     assert "attachment" in answer.headers["Content-Disposition"]
     assert "'=cmd@exempel.example,'@SUM(A1)" in answer.text
+
+
+def test_what_the_list_shows_is_downloaded_whole(
+    app: Flask,
+    client: FlaskClient,
+    database: Database,
+    settings: Settings,
+    labbet: Newsletter,
+) -> None:
+    with database.transaction() as session:
+        here = session.get_one(Newsletter, labbet.id)
+        for number in range(205):  # more than a page of it
+            email = f"+{number}@filter.example"
+            make_subscription(session, here, email, language="en")
+        make_subscription(session, here, "bo@annan.example", language="en")
+    query = "q=filter&segment=language:en&status=active"
+    page = client.get(f"{LIST}?{query}").text
+    form = re.search(r'class="download" method="post" action="([^"]+)"', page)
+    assert form
+    token = csrf_token(client, LIST)
+    answer = client.post(html.unescape(form[1]), data={"csrf_token": token})
+    lines = answer.text.splitlines()
+    assert len(lines) == 206
+    assert all(line.startswith("'+") for line in lines[1:])
+    assert "bo@annan" not in answer.text
+    only = client.post(f"{LIST}export/found?status=pending", data={"csrf_token": token})
+    assert "filter.example" not in only.text
+    wrong = f"{LIST}export/found?segment=x:y"
+    assert client.post(wrong, data={"csrf_token": token}).status_code == 400
+    with database.reading() as session:
+        told = session.scalars(
+            select(AuditEntry).where(AuditEntry.what == "exported")
+        ).all()
+        assert told[0].after["segment"] == "language:en"
+        assert "filter" not in str([one.after for one in told])
+    other = as_editor(app, Role.EDITOR)
+    assert 'class="download"' not in other.get(f"{LIST}?{query}").text
+    theirs = {"csrf_token": csrf_token(other)}
+    assert other.post(html.unescape(form[1]), data=theirs).status_code == 403
 
 
 def test_a_history_shows_consent_with_its_words(

@@ -1,6 +1,7 @@
 """The shape of the project, as tests. If one fails, move the code, not the line."""
 
 import ast
+import functools
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -59,17 +60,26 @@ DOORWAYS = {
 }
 
 
-def load() -> dict[str, ast.Module]:
+def paths() -> dict[str, Path]:
     """Return every module by dotted name, without the leading `newsletter.`."""
     found = {}
     for path in sorted(PACKAGE.rglob("*.py")):
         parts = path.relative_to(PACKAGE).with_suffix("").parts
         if parts[0] != "migrations" and not parts[-1].startswith("__"):
-            found[".".join(parts)] = ast.parse(path.read_text())
+            found[".".join(parts)] = path
     return found
 
 
-MODULES = load()
+MODULES = paths()
+
+
+@functools.cache
+def tree_of(module: str) -> ast.Module:
+    return ast.parse(MODULES[module].read_text())
+
+
+def trees() -> Iterator[tuple[str, ast.Module]]:
+    return ((module, tree_of(module)) for module in MODULES)
 
 
 def imports(tree: ast.AST) -> Iterator[str]:
@@ -101,20 +111,18 @@ def test_every_unit_has_a_layer() -> None:
 def test_imports_point_down(module: str) -> None:
     wrong = [
         target
-        for target in siblings(MODULES[module])
+        for target in siblings(tree_of(module))
         if unit(target) != unit(module) and RANK[unit(target)] >= RANK[unit(module)]
     ]
     assert wrong == []
 
 
 def test_no_cycles() -> None:
-    TopologicalSorter(
-        {module: siblings(tree) for module, tree in MODULES.items()}
-    ).prepare()
+    TopologicalSorter({module: siblings(tree) for module, tree in trees()}).prepare()
 
 
 def test_no_import_hides_in_a_function() -> None:
-    for module, tree in MODULES.items():
+    for module, tree in trees():
         for node in ast.walk(tree):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 assert not list(imports(node)), f"{module}.{node.name}"
@@ -125,13 +133,13 @@ def test_only_the_edges_know_flask(module: str) -> None:
     if unit(module) in KNOWS_FLASK:
         return
     allowed = FLASK_EXCEPTIONS.get(module, set())
-    names = {name.partition(".")[0] for name in imports(MODULES[module])}
+    names = {name.partition(".")[0] for name in imports(tree_of(module))}
     assert not {name for name in names if name.startswith("flask")} - allowed
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_only_the_edges_open_transactions(module: str) -> None:
-    tree = MODULES[module]
+    tree = tree_of(module)
     source = ast.unparse(tree)
     if not {module, unit(module)} & OPENS_TRANSACTIONS and module != "db":
         assert "transaction()" not in source
@@ -143,25 +151,25 @@ def test_only_the_edges_open_transactions(module: str) -> None:
 def test_a_library_has_one_doorway(library: str) -> None:
     users = {
         module
-        for module, tree in MODULES.items()
+        for module, tree in trees()
         if library in {name.partition(".")[0] for name in imports(tree)}
     }
     assert users <= DOORWAYS[library], f"{library} is used in {sorted(users)}"
 
 
 def test_only_config_reads_the_environment() -> None:
-    readers = {m for m, tree in MODULES.items() if "os.environ" in ast.unparse(tree)}
+    readers = {m for m, tree in trees() if "os.environ" in ast.unparse(tree)}
     # These two hand it on to their children.
     assert readers <= {"config", "demo.environment", "serving"}
 
 
 def test_modules_introduce_themselves() -> None:
-    for module, tree in MODULES.items():
+    for module, tree in trees():
         assert ast.get_docstring(tree), module
 
 
 def test_functions_stay_readable() -> None:
-    for module, tree in MODULES.items():
+    for module, tree in trees():
         for node in ast.walk(tree):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 lines = (node.end_lineno or 0) - node.lineno + 1

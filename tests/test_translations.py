@@ -1,5 +1,6 @@
 """Translations: every message is there in every language, and none is left over."""
 
+import functools
 import importlib
 import pkgutil
 import re
@@ -31,6 +32,7 @@ def kinds(kind: type[InkorgError]) -> Iterator[type[InkorgError]]:
         yield from kinds(found)
 
 
+@functools.cache
 def used() -> dict[str, tuple[str, ...]]:
     """Return every message in the source, by its first form."""
     found: dict[str, tuple[str, ...]] = {}
@@ -44,9 +46,6 @@ def used() -> dict[str, tuple[str, ...]]:
         text = str(kind.__doc__).strip()
         found[text] = (text,)
     return found
-
-
-USED = used()
 
 
 def catalogue(code: str) -> dict[str, tuple[str, ...]]:
@@ -64,27 +63,29 @@ LANGUAGES = [code for code in i18n.available() if code != i18n.SOURCE]
 
 
 def test_the_source_is_read() -> None:
-    assert "Get new posts in your inbox" in USED
-    assert len(USED) > 100
+    assert "Get new posts in your inbox" in used()
+    assert len(used()) > 100
 
 
 @pytest.mark.parametrize("code", LANGUAGES)
 def test_no_message_is_untranslated(code: str) -> None:
     translated = catalogue(code)
-    missing = [m for m in USED if not all(translated.get(m, ("",)))]
+    missing = [m for m in used() if not all(translated.get(m, ("",)))]
     assert missing == []
 
 
 @pytest.mark.parametrize("code", LANGUAGES)
 def test_no_translation_is_left_over(code: str) -> None:
-    assert sorted(set(catalogue(code)) - set(USED)) == []
+    assert sorted(set(catalogue(code)) - set(used())) == []
 
 
 @pytest.mark.parametrize("code", LANGUAGES)
 def test_translations_keep_the_fields(code: str) -> None:
     for message, forms in catalogue(code).items():
         for form in forms:
-            wanted = {f for text in USED.get(message, ()) for f in FIELD.findall(text)}
+            wanted = {
+                f for text in used().get(message, ()) for f in FIELD.findall(text)
+            }
             assert set(FIELD.findall(form)) <= wanted, message
             if len(forms) == 1:
                 assert set(FIELD.findall(form)) == wanted, message

@@ -35,9 +35,11 @@ def client(app: Flask, labbet: Newsletter) -> FlaskClient:
     return as_editor(app, Role.EDITOR, labbet)
 
 
-def picture(kind: str = "PNG", size: tuple[int, int] = (400, 100)) -> io.BytesIO:
+def picture(
+    kind: str = "PNG", size: tuple[int, int] = (400, 100), mode: str = "RGB"
+) -> io.BytesIO:
     made = io.BytesIO()
-    Image.new("RGB", size, "#8b2e24").save(made, kind)
+    Image.new(mode, size, "#8b2e24").save(made, kind)
     made.seek(0)
     return made
 
@@ -171,7 +173,11 @@ def test_each_save_is_a_version_to_go_back_to(
         ({"logo": (io.BytesIO(b"GIF89a and then"), "a.gif")}, "logo", "ingen bild"),
         ({"logo": (picture("BMP"), "a.png")}, "logo", "ingen bild"),
         ({"logo": (picture(size=(400, 9)), "a.png")}, "logo", "för liten"),
-        ({"dark_logo": (picture(size=(9000, 9000)), "a")}, "dark_logo", "mindre först"),
+        (
+            {"dark_logo": (picture(size=(9000, 9000), mode="1"), "a")},
+            "dark_logo",
+            "mindre först",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_with_what_to_do(

@@ -89,6 +89,9 @@ def test_when_digests_go_out_is_changed_and_the_rest_stays(
     assert found.default_rhythm == "daily@07:00"
     assert (found.quiet_days, found.by_language) == (["sat", "sun"], True)
     assert (found.holidays, found.holiday_country) == (["2026-12-24"], "SE")
+    for option, on in (("--count-clicks", True), ("--no-count-clicks", False)):
+        assert run("set", "labbet", option).exit_code == 0
+        assert only(database).count_clicks is on
     assert run("set", "labbet").exit_code == 2
     refused = run("set", "labbet", "--rhythm", "sometimes")
     assert isinstance(refused.exception, InvalidInput)

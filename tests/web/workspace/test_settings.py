@@ -89,12 +89,15 @@ def test_everything_is_saved(client: FlaskClient, database: Database) -> None:
     found = stored(database)
     assert (found.title, found.accent, found.posts_on_page) == ("Labbet", "#1a4f8b", 12)
     assert found.undo_seconds == 45
+    assert not found.count_clicks  # off unless it is asked for
     assert found.timezone == "Europe/Helsinki"
     assert (found.record_network, found.public_archive) == (True, False)
     assert found.social == [{"name": "Instagram", "url": "https://instagram.example/a"}]
     page = client.get(PAGE).text
     assert "Inställningarna är sparade." in page
     assert 'value="https://instagram.example/a"' in page
+    client.post(PAGE, data=filled(client, count_clicks="1"))
+    assert stored(database).count_clicks
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ frame.keep_private(bp)
 
 EXTENSION = "inkorg.clicks"
 PAUSE_SECONDS = 1.0  # between two writes
+TROUBLE_SECONDS = 10.0  # after one that failed
 
 
 @bp.get("/l/<token>")
@@ -108,26 +109,29 @@ class Counter:
             self.window.give_back(gathered)
             raise
 
-    def _begin(self) -> None:
+    def _begin(self, pause: float | None = None) -> None:
         with self._lock:
             if not self._ends_well:
                 # Not `atexit`: the server's workers are children that end without it.
                 Finalize(None, self._write_the_rest, exitpriority=1)
                 self._ends_well = True
             if self._timer is None:
-                self._timer = threading.Timer(self.pause_seconds, self._go_on)
+                seconds = self.pause_seconds if pause is None else pause
+                self._timer = threading.Timer(seconds, self._go_on)
                 self._timer.name, self._timer.daemon = "clicks", True
                 self._timer.start()
 
     def _go_on(self) -> None:
+        pause = None
         try:
             self.write()
         except Exception:
-            log.exception("clicks not written; tried again in %d s", PAUSE_SECONDS)
+            pause = TROUBLE_SECONDS
+            log.exception("clicks not written; next try in %d s", pause)
         with self._lock:
             self._timer = None
         if not self.window.is_empty():
-            self._begin()
+            self._begin(pause)
 
     def _write_the_rest(self) -> None:
         """Write, as the process ends, what has been clicked until then."""

@@ -329,6 +329,10 @@ def test_clicks_beside_those_before_them_by_link_over_time_and_as_csv(
         ("6", "2"),
         ("", ""),
     ]
+    with database.transaction() as session:
+        make_newsletter(session, "annat")
+    other = f"/editor/annat/issues/{keys[2]}/clicks.csv"
+    assert as_editor(app, Role.OWNER).get(other).status_code == 404
     assert "6 60 %" in text_of(app, HOME)
     assert "Klick, från 6 på utskick 2 till 4 på utskick 3" in (
         as_editor(app, Role.VIEWER).get(HOME).text

@@ -43,7 +43,8 @@ if (keysSwitch) {
 }
 
 // A part with data-follow="/address" is fetched anew every two seconds while it says so
-// itself: the answer replaces it, and an answer without data-follow is the last.
+// itself: the answer replaces it, and an answer without data-follow is the last. Where
+// there is more to do then, data-then="/address" leads to the page that has it.
 function follow(part) {
   setTimeout(async () => {
     if (!part.isConnected) return;
@@ -59,6 +60,7 @@ function follow(part) {
       // The network is away for a moment: try again.
     }
     if (next.dataset.follow) follow(next);
+    else if (next.dataset.then) location.replace(next.dataset.then);
   }, 2000);
 }
 

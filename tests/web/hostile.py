@@ -33,6 +33,7 @@ class Form:
     fields: dict[str, list[str]] = field(default_factory=dict)
     typed: dict[str, str] = field(default_factory=dict)
     buttons: list[tuple[str, str]] = field(default_factory=list)
+    choices: dict[str, set[str]] = field(default_factory=dict)  # ticked or not
 
     def filled(self, **typed: str) -> dict[str, str | list[str]]:
         """Return it with some words typed and its first button pressed."""
@@ -68,6 +69,7 @@ class Forms(HTMLParser):
         name, value = values.get("name", ""), values.get("value", "")
         kind = values.get("type", "")
         if tag == "option" and self._select:
+            form.choices.setdefault(self._select, set()).add(value)
             if "selected" in values or self._select not in form.fields:
                 form.fields[self._select] = [value]
                 self._bare = "value" not in values  # then its text is its value
@@ -82,10 +84,10 @@ class Forms(HTMLParser):
             form.typed[name] = ""
         elif tag == "input" and kind in TYPED:
             form.typed[name] = value
-        elif tag == "input" and (
-            kind == "hidden" or (kind != "file" and "checked" in values)
-        ):
-            form.fields.setdefault(name, []).append(value)
+        elif tag == "input" and kind != "file":
+            form.choices.setdefault(name, set()).add(value)
+            if kind == "hidden" or "checked" in values:
+                form.fields.setdefault(name, []).append(value)
 
     def handle_data(self, data: str) -> None:
         if self._textarea and self._of:

@@ -220,6 +220,18 @@ def test_posts_are_ordered_by_keyboard_alone(
     with database.reading() as session:
         issue = session.get_one(Issue, issue_id)
         assert [entry.post.title for entry in issue.posts] == titles
+    # On to sending and back, thrown away and brought back: the keyboard alone.
+    desk.keyboard.press("g")
+    desk.wait_for_url("**/send")
+    desk.goto(path(live, f"issues/{issue_id}/"))
+    desk.locator("form.discard button").focus()
+    desk.keyboard.press("Enter")
+    expect(desk.get_by_role("button", name="Ångra")).to_be_visible()
+    axe(desk)
+    desk.keyboard.press("z")
+    desk.wait_for_url(f"**/issues/{issue_id}/")
+    expect(desk.locator(".said")).to_contain_text("Nu är det som förut.")
+    assert [rows.nth(n).get_attribute("data-title") for n in range(3)] == titles
 
 
 def test_posts_are_dragged_featured_and_seen_in_a_list_of_mails(

@@ -34,7 +34,7 @@ from newsletter.digests.preflight import report as preflight
 from newsletter.digests.preflight.findings import Finding, Level
 from newsletter.digests.status import status as figures_of
 from newsletter.errors import InkorgError, InvalidInput, ThemeError
-from newsletter.mail import destinations, mime, outcomes
+from newsletter.mail import destinations, mime, outcomes, own_relays
 from newsletter.models import Issue, IssueState, Newsletter
 
 LISTED = 50
@@ -342,7 +342,8 @@ def status(place: Installation, issue_id: int, as_json: bool) -> None:
     with place.database.reading() as session:
         found = drafts.find(session, issue_id)
         figures = figures_of(session, found, now=utcnow())
-        slowed = destinations.describe(session, now=utcnow())
+        names = own_relays.names_of(session, place.settings, found.newsletter)
+        slowed = destinations.describe(session, relays=names, now=utcnow())
         again = outcomes.resent(session, issue_id=issue_id)
     if as_json:
         addresses = [delivery.address for delivery in again.deliveries]

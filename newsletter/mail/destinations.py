@@ -164,13 +164,21 @@ def held(session: Session, *, now: datetime) -> dict[tuple[str, str], datetime]:
     return {(relay, domain): until for relay, domain, until in rows}
 
 
-def describe(session: Session, *, now: datetime) -> list[Slowdown]:
-    """Return who asked us to slow down, in the order in which they are tried again."""
-    rows = session.scalars(
+def describe(
+    session: Session, *, relays: Collection[str] | None = None, now: datetime
+) -> list[Slowdown]:
+    """Return who asked us to slow down, in the order in which they are tried again.
+
+    All of them, or those who asked one of some relays.
+    """
+    query = (
         select(Destination)
         .where(Destination.held_until > now)
         .order_by(Destination.held_until, Destination.domain, Destination.relay)
     )
+    if relays is not None:
+        query = query.where(Destination.relay.in_(relays))
+    rows = session.scalars(query)
     return [Slowdown(r.relay, r.domain, r.held_until, r.reply) for r in rows]
 
 

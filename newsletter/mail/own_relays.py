@@ -110,6 +110,11 @@ def relays_of(
     return _places(settings, row, _relay(settings, row, newsletter.slug, ""))
 
 
+def names_of(session: Session, settings: Settings, newsletter: Newsletter) -> list[str]:
+    """Return the names of the relays that a newsletter's mail goes by."""
+    return [relay.name for relay in relays_of(session, settings, newsletter)]
+
+
 def place_of(settings: Settings, row: NewsletterRelay, slug: str) -> Settings:
     """Return the settings with a newsletter's own relay in the installation's place.
 

@@ -62,7 +62,10 @@ class Senders:
         stopped = asyncio.create_task(stop.wait())
         try:
             while not (stop.is_set() or first.done()):
-                await self._look()
+                try:
+                    await self._look()
+                except Exception:  # a bug of ours must not stop the first sender
+                    log.exception("own relays")
                 await asyncio.wait(
                     {first, stopped},
                     timeout=LOOK_SECONDS,

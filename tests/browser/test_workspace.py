@@ -59,6 +59,7 @@ PAGES = (
     "/editor/labbet/settings/people/",
     "/editor/labbet/settings/changes/",
     "/editor/labbet/settings/rhythms",
+    "/editor/labbet/settings/relay",
     "/editor/account/",
     "/editor/account/password",
     "/editor/account/second-factor",

@@ -326,12 +326,12 @@ def test_list_shows_issues(run: Run, newsletter: Newsletter) -> None:
 
 
 def test_status_tells_who_asked_us_to_slow_down(
-    run: Run, newsletter: Newsletter, database: Database
+    run: Run, newsletter: Newsletter, database: Database, smtp: SmtpServer
 ) -> None:
     issue = drafted(run)
     with database.transaction() as session:
         said = {"gmail.com": "421 4.7.28 An unusual rate of mail"}
-        destinations.slow(session, "relay:25", said, now=utcnow())
+        destinations.slow(session, f"127.0.0.1:{smtp.port}", said, now=utcnow())
     words = "gmail.com asked us to slow down; next try "
     assert words not in run("issue", "status", issue).stdout
     run("issue", "send", issue)

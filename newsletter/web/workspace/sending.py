@@ -318,7 +318,8 @@ def _waits(
     if issue.state is not IssueState.SENDING or not now.counts.left:
         return []
     session, zone = db.session(), newsletter.timezone
-    slowed = destinations.describe(session, now=utcnow())
+    names = own_relays.names_of(session, current_settings(), newsletter)
+    slowed = destinations.describe(session, relays=names, now=utcnow())
     said = [one.words(words, zone) for one in slowed[:MOST_SLOWED]]
     if more := len(slowed) - len(said):
         said.append(

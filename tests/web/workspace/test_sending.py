@@ -266,7 +266,9 @@ def test_why_readers_wait_is_told_in_sentences(
         deferred = update(Delivery).where(Delivery.state == DeliveryState.DEFERRED)
         session.execute(deferred.values(next_attempt_at=utcnow()))
         groups = {f"{name}.example": "421 Slow down" for name in "abcd"}
-        destinations.slow(session, "relay", groups, now=utcnow())
+        destinations.slow(session, settings.relay.name, groups, now=utcnow())
+        others = {"hemligt.example": "421 Slow down"}
+        destinations.slow(session, "annans.example:465@annat", others, now=utcnow())
     said = editor.get(part).text
     assert said.count("bad oss ta det lugnare") == 3
     assert "Det gjorde också 1 till." in said

@@ -56,7 +56,8 @@ def line(totals: Sequence[tuple[Any, int]]) -> Line | None:
 def _path(values: Sequence[int]) -> str:
     most, least = max(values), min(values)
     # From zero where that still shows the shape: a small change must not look large.
-    floor = 0 if least < most / 2 else least - (most - least) * 2
+    steep = least < most / 2 or least == most  # what never changes is no zero
+    floor = 0 if steep else least - (most - least) * 2
     span = max(most - max(floor, 0), 1)
     points = [
         (

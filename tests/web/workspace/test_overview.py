@@ -253,6 +253,9 @@ def test_no_line_without_a_story(growth: list[Growth]) -> None:
     assert charts.readers_over_time(growth, 3) is None
     still = [Growth(NOW.date(), 0, 0), Growth(NOW.date(), 0, 0)]
     assert charts.readers_over_time(still, 3) is None
+    level = charts.line([("1", 40), ("2", 40)])  # no change is not nothing
+    assert level
+    assert level.path == "M0 12 L300 12"
 
 
 def test_nothing_that_was_stored_runs(

@@ -68,8 +68,12 @@ def work(bench: Bench, given: argparse.Namespace) -> dict[str, Callable[[], Sect
             all_on_postgresql=given.million_postgresql,
         ),
         "planning": functools.partial(planning.measure, bench, rounds=rounds),
-        "pages": functools.partial(pages.measure, bench, rounds=rounds),
-        "import": functools.partial(importing.measure, bench, rounds=rounds),
+        "pages": functools.partial(
+            pages.measure, bench, rounds=rounds, whole=given.whole
+        ),
+        "import": functools.partial(
+            importing.measure, bench, rounds=rounds, whole=given.whole
+        ),
         "confirm": functools.partial(confirm.measure, bench),
         "dkim": functools.partial(signing.measure, bench, rounds=rounds),
         "crash": functools.partial(crash.measure, bench, seed=given.seed),
@@ -174,6 +178,9 @@ def arguments() -> argparse.Namespace:
                         help="for send: inkorg-sqlite, smtp-source, …")  # fmt: skip
     parser.add_argument("--million-postgresql", action="store_true",
                         help="send all of the million on PostgreSQL too")  # fmt: skip
+    parser.add_argument("--whole", action="store_true",
+                        help="pages and import with a million readers, not 200,000 and"
+                        " 300,000")  # fmt: skip
     parser.add_argument("--seed", type=int, help="for crash: the moments of the kills")
     parser.add_argument("--docs", action=argparse.BooleanOptionalAction,
                         help="write docs/performance.md; as it is, only when everything"

@@ -15,14 +15,14 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from flask import Flask, current_app
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import DateTime, Dialect, Engine, MetaData, event
+from sqlalchemy import DateTime, Dialect, Engine, MetaData, event, text
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import DeclarativeBase, Session, registry
 from sqlalchemy.types import TypeDecorator
@@ -30,8 +30,15 @@ from sqlalchemy.types import TypeDecorator
 from newsletter.config import Settings
 
 BUSY_TIMEOUT_MS = 30_000
+# Of SQLite, in memory: what one connection keeps, and what it may need to write much.
+CACHE_KB, LARGE_CACHE_KB = 8_000, 96_000
+CHECKPOINT_PAGES = 4_000  # of the log, until they are copied into the file
+CHECKPOINT_AFTER = 3  # transactions that wrote much
 # A host that is cut off in the middle of a transaction holds its locks no longer.
 CUT_OFF_MS = 30_000
+# Nothing waits for one that only reads.
+PATIENCE_MS = 15 * 60_000
+_PATIENCE = f"SET LOCAL idle_in_transaction_session_timeout={PATIENCE_MS}"
 EXTENSION = "inkorg.database"
 
 
@@ -103,29 +110,62 @@ class Database:
         self.is_sqlite = engine.dialect.name == "sqlite"
         self._writer = engine.execution_options(inkorg_writer=True)
         self._line = _Line(engine.url.database) if self.is_sqlite else None
+        self._written_much = 0
         # What is done with every writing session first; the edges say who acts in it.
         self.on_begin: Callable[[Session], None] | None = None
 
     @contextmanager
-    def transaction(self, *, wait: bool = True) -> Iterator[Session]:
+    def transaction(
+        self, *, wait: bool = True, much: bool = False
+    ) -> Iterator[Session]:
         """Open a session that commits at the end, or rolls back if it fails.
 
         Not to be nested: a second one on the same thread would wait for the first.
         Without `wait` it raises Busy where, on SQLite, another writer is at it.
+        `much` is for one of many that write thousands of rows each.
         """
         with (
             _held(self._line, wait=wait),
             Session(self._writer, expire_on_commit=False) as session,
+            self._room(session) if much and self.is_sqlite else nullcontext(),
         ):
             if self.on_begin:
                 self.on_begin(session)
             yield session
             session.commit()
+        if much and self.is_sqlite:
+            self._tidy()
 
     @contextmanager
-    def reading(self) -> Iterator[Session]:
-        """Open a session for reading only."""
+    def _room(self, session: Session) -> Iterator[None]:
+        """Let SQLite keep in memory what is changed, and its log grow.
+
+        Else a page that is changed time and again is written each time.
+        """
+        connection = session.connection().connection.driver_connection
+        _set_room(connection, LARGE_CACHE_KB, 0)
+        try:
+            yield
+        finally:
+            _set_room(connection, CACHE_KB, CHECKPOINT_PAGES)
+
+    def _tidy(self) -> None:
+        """Copy the log into the file, now and then; others may write meanwhile."""
+        self._written_much += 1
+        if self._written_much % CHECKPOINT_AFTER == 0:
+            with self.engine.connect() as connection:
+                connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)").close()
+
+    @contextmanager
+    def reading(self, *, slowly: bool = False) -> Iterator[Session]:
+        """Open a session for reading only.
+
+        `slowly` is for what is handed over as fast as somebody takes it: between two
+        pieces PostgreSQL waits for longer than it lets writers hold their locks.
+        """
         with Session(self.engine, expire_on_commit=False) as session:
+            if slowly and not self.is_sqlite:
+                session.execute(text(_PATIENCE))
             yield session
 
 
@@ -210,14 +250,18 @@ def prepare_engine(engine: Engine) -> None:
         cursor.execute("PRAGMA foreign_keys=ON")
         # What a statement may have to take back, else written to a file and deleted.
         cursor.execute("PRAGMA temp_store=MEMORY")
-        cursor.execute("PRAGMA cache_size=-8000")
-        cursor.execute("PRAGMA wal_autocheckpoint=4000")
         cursor.close()
+        _set_room(connection, CACHE_KB, CHECKPOINT_PAGES)
 
     @event.listens_for(engine, "begin")
     def on_begin(connection: Connection) -> None:
         if connection.get_execution_options().get("inkorg_writer"):
             connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _set_room(connection: Any, cache_kb: int, checkpoint_pages: int) -> None:
+    connection.execute(f"PRAGMA cache_size=-{cache_kb}").close()
+    connection.execute(f"PRAGMA wal_autocheckpoint={checkpoint_pages}").close()
 
 
 def init_app(app: Flask, settings: Settings) -> Database:

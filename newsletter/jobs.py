@@ -321,7 +321,7 @@ def _import_piece(
     database: Database, settings: Settings, run_id: int, now: datetime
 ) -> bool:
     try:
-        with database.transaction() as session:
+        with database.transaction(much=True) as session:
             return uploads.step(session, settings, run_id, now=now)
     except Exception:
         log.exception("import failed id=%d", run_id)

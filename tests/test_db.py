@@ -3,11 +3,17 @@
 import threading
 
 import pytest
-from sqlalchemy import create_engine, select
+from sqlalchemy import create_engine, select, text
 from sqlalchemy.orm import Session
 
 from newsletter.config import Settings
-from newsletter.db import Busy, Database
+from newsletter.db import (
+    CACHE_KB,
+    CHECKPOINT_AFTER,
+    CHECKPOINT_PAGES,
+    Busy,
+    Database,
+)
 from newsletter.models import Newsletter, Rate
 from tests.factories import NOW, make_newsletter
 
@@ -83,3 +89,20 @@ def test_sixteen_writers_lose_no_update(database: Database) -> None:
         thread.join()
     with database.reading() as session:
         assert session.get_one(Rate, ("k", 1)).count == 160
+
+
+def test_what_writes_much_is_kept_and_leaves_the_settings_as_they_were(
+    database: Database,
+) -> None:
+    for number in range(CHECKPOINT_AFTER + 1):
+        with database.transaction(much=True) as session:
+            session.add(Rate(key=f"k{number}", minute=number, count=1))
+    with database.reading(slowly=True) as session:
+        assert len(session.scalars(select(Rate)).all()) == CHECKPOINT_AFTER + 1
+        if database.is_sqlite:
+            pages = session.scalar(text("PRAGMA wal_autocheckpoint"))
+            cache = session.scalar(text("PRAGMA cache_size"))
+            assert (pages, cache) == (CHECKPOINT_PAGES, -CACHE_KB)
+        else:
+            asked = text("SHOW idle_in_transaction_session_timeout")
+            assert session.scalar(asked) == "15min"

@@ -122,7 +122,7 @@ def import_(
         for sheet in sheets.read(opened, file.name, encoding or ""):
             layout = columns.check(sheet.layout)
             for batch in sheets.batches(sheet.records, size):
-                with place.database.transaction() as session:
+                with place.database.transaction(much=True) as session:
                     newsletter = newsletters.by_slug(session, slug)
                     Importer(
                         session,
@@ -228,7 +228,7 @@ def export(
     Cells that a spreadsheet would take for a formula begin with an apostrophe, which
     an import takes away again.
     """
-    with place.database.reading() as session:
+    with place.database.reading(slowly=True) as session:
         newsletter = newsletters.by_slug(session, slug)
         only = Status(status) if status else None
         counts = directory.counts(session, newsletter)

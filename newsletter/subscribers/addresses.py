@@ -4,6 +4,7 @@ import functools
 import hmac
 import re
 import unicodedata
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from email_validator import (
@@ -127,7 +128,13 @@ def spellings(text: str) -> set[str]:
 
 def address_hash(settings: Settings, key: str) -> str:
     """Return the keyed hash that stays when the address itself is gone."""
-    return hmac.digest(settings.pepper, key.encode(), "sha256").hex()
+    return hasher(settings)(key)
+
+
+def hasher(settings: Settings) -> Callable[[str], str]:
+    """Return `address_hash` for many keys."""
+    pepper = settings.pepper
+    return lambda key: hmac.digest(pepper, key.encode(), "sha256").hex()
 
 
 def mailbox_hash(settings: Settings, address: Address) -> str:

@@ -9,6 +9,7 @@ import functools
 import json
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from itertools import chain
 from typing import Any
 
 from sqlalchemy import ARRAY, Text, any_, bindparam, func, select, text
@@ -16,6 +17,8 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 from sqlalchemy.sql.elements import ColumnElement
 
 from newsletter.db import UTCDateTime
+
+ROWS_AT_ONCE = 100  # of a statement on SQLite: each begins by opening every index
 
 
 def is_postgresql(session: Session) -> bool:
@@ -76,17 +79,39 @@ def insert(
         return set()
     if is_postgresql(session):
         return _insert_arrays(session, model, names, rows, returning)
-    marks = ", ".join("?" * len(names))
-    session.connection().exec_driver_sql(
-        f"INSERT INTO {model.__tablename__} ({', '.join(names)})"  # noqa: S608
-        f" VALUES ({marks}) ON CONFLICT DO NOTHING",
-        list(rows),
-    )
+    whole = len(rows) - len(rows) % ROWS_AT_ONCE
+    _insert_values(session, model, names, rows[:whole], ROWS_AT_ONCE)
+    _insert_values(session, model, names, rows[whole:], 1)
     if not returning:
         return set()
     # Nobody else writes meanwhile: whoever looked before finds that nothing was there.
     place = names.index(returning)
     return {row[place] for row in rows}
+
+
+def _insert_values(
+    session: Session,
+    model: Any,
+    names: Sequence[str],
+    rows: Sequence[tuple[Any, ...]],
+    at_once: int,
+) -> None:
+    """Write rows, some in each statement.
+
+    What fails here fails the transaction (OR FAIL), so that SQLite need not keep what
+    it would take to undo a statement.
+    """
+    if not rows:
+        return
+    row = f"({', '.join('?' * len(names))})"
+    session.connection().exec_driver_sql(
+        f"INSERT OR FAIL INTO {model.__tablename__} ({', '.join(names)})"  # noqa: S608
+        f" VALUES {', '.join([row] * at_once)} ON CONFLICT DO NOTHING",
+        [
+            tuple(chain.from_iterable(rows[at : at + at_once]))
+            for at in range(0, len(rows), at_once)
+        ],
+    )
 
 
 def _insert_arrays(

@@ -42,7 +42,7 @@ from newsletter.subscribers import (
     suppression,
 )
 from newsletter.subscribers import columns as known_columns
-from newsletter.subscribers.addresses import Address, address_hash, read_address
+from newsletter.subscribers.addresses import Address, hasher, read_address
 from newsletter.subscribers.columns import Layout, Standing
 from newsletter.subscribers.consent import Origin
 from newsletter.subscribers.exporting import plain
@@ -462,6 +462,7 @@ class _Lines:
         now: datetime,
     ) -> None:
         self.settings, self.newsletter, self.now = settings, newsletter, now
+        self.hash_of = hasher(settings)
         self.asks = status != Status.ACTIVE
         self.lenient = layout.is_lenient
         self.whole = known_columns.STANDINGS.get(layout.whole)
@@ -490,7 +491,7 @@ class _Lines:
     def __call__(self, line: int, cells: list[str]) -> _Reader:
         """Understand a line. Raises InvalidInput."""
         address = read_address(self.email(cells), trial=self.settings.demo)
-        hashed = address_hash(self.settings, address.key)
+        hashed = self.hash_of(address.key)
         standing, rhythm = self.whole or Standing.READER, self.newsletter.default_rhythm
         if not self.columns:
             language = self.newsletter.language

@@ -100,7 +100,7 @@ def download(newsletter: Newsletter) -> Response:
     wanted, everything = _wanted(newsletter), editors.may_create(this_editor())
 
     def lines() -> Iterator[str]:
-        with database.reading() as session:
+        with database.reading(slowly=True) as session:
             here = session.get_one(Newsletter, newsletter_id)
             yield from _csv(session, here, wanted, everything)
 

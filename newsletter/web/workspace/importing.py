@@ -133,7 +133,7 @@ def report(newsletter: Newsletter, run_id: int) -> Response:
     words = rendering.words()
 
     def rows() -> Iterator[tuple[str, ...]]:
-        with database.reading() as session:
+        with database.reading(slowly=True) as session:
             here = session.get_one(Newsletter, newsletter_id)
             run = uploads.find(session, here, run_id)
             for file_name, one in uploads.problems(session, run):

@@ -90,7 +90,7 @@ def issues_csv(newsletter: Newsletter) -> Response:
 
     def rows() -> Iterator[Iterable[object]]:
         yield ISSUE_COLUMNS
-        with database.reading() as session:
+        with database.reading(slowly=True) as session:
             here = session.get_one(Newsletter, newsletter_id)
             for issue, report in reports.every(session, here):
                 clicked = clicks.of_issues(session, [issue.id]).get(issue.id)

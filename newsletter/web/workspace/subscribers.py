@@ -182,7 +182,7 @@ def export(newsletter: Newsletter) -> Response:
         recording.note(session, "exported", "readers", label=label)
 
     def lines() -> Iterator[str]:
-        with database.reading() as session:
+        with database.reading(slowly=True) as session:
             yield from write(session, session.get_one(Newsletter, newsletter_id))
 
     kind = f"-{what}" if what in EXPORTS else ""
@@ -208,7 +208,7 @@ def export_found(newsletter: Newsletter) -> AnyResponse:
         recording.note(session, "exported", "readers", label="found", after=after)
 
     def lines() -> Iterator[str]:
-        with database.reading() as session:
+        with database.reading(slowly=True) as session:
             here = session.get_one(Newsletter, newsletter_id)
             yield from _found(session, here, wanted)
 

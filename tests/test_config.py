@@ -1,6 +1,7 @@
 """Settings: the relays and their options, and what is refused by name."""
 
 from datetime import date
+from pathlib import Path
 
 import pytest
 
@@ -110,3 +111,21 @@ def test_what_is_no_relay_is_refused_with_what_one_looks_like(text: str) -> None
 
 def test_a_port_that_cannot_be_is_refused() -> None:
     assert "relay r: the port must be a number" in refusal("smtp://r:70000")
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [("", "is not set"), (" , ", "is not set"), ("a cat", "at least 32"),
+     (f"{SECRET},admin", "at least 32")],
+)  # fmt: skip
+def test_no_secret_comes_with_it_and_none_may_be_short(
+    tmp_path: Path, keys: str, said: str
+) -> None:
+    """Other programs shipped one, and were taken over by it."""
+    values = {
+        "NEWSLETTER_BASE_URL": "https://brev.example.se",
+        "NEWSLETTER_INSTANCE_DIR": str(tmp_path),
+        "NEWSLETTER_SECRET_KEYS": keys,
+    }
+    with pytest.raises(ConfigError, match=said):
+        load_settings(values)

@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from sqlalchemy import delete, select
 from werkzeug.routing import Rule
 
+from newsletter import editors
 from newsletter.db import Database
 from newsletter.digests import design, letters, saved_segments
 from newsletter.digests.design import Draft
@@ -21,6 +23,7 @@ from newsletter.models import (
     Issue,
     IssueState,
     Kind,
+    Membership,
     Message,
     Newsletter,
     Role,
@@ -86,6 +89,10 @@ def ids(app: Flask, database: Database) -> dict[str, dict[str, Any]]:
                 design.save(session, newsletter, Draft(), editor=None, now=NOW)
             run = uploads.begin(session, newsletter, "x.csv", editor_id=None, now=NOW)
             run.state = ImportState.READY
+            member = editors.add(
+                session, f"bo@{slug}.example", Role.EDITOR, newsletter, now=NOW
+            )
+            session.flush()
             note = notes.add(session, reader, "Ringde", by="a@x.example", now=NOW)
             saved = saved_segments.save(
                 session, newsletter, None, "Engelska", "language:en", now=NOW
@@ -104,7 +111,7 @@ def ids(app: Flask, database: Database) -> dict[str, dict[str, Any]]:
                 "topic_id": topic.id,
                 "feed_id": feed.id,
                 "subscription_id": reader.id,
-                "membership_id": 0,
+                "membership_id": member.roles[0].id,
                 "session_id": 0,
                 "number": newsletter.last_design,
             }
@@ -143,6 +150,16 @@ def test_what_writes_needs_more_than_a_viewer(app: Flask) -> None:
     for rule, method, needed in of_newsletter(app):
         if method not in READ:
             assert needed is not Role.VIEWER, rule
+
+
+def test_what_only_owners_do_is_known(app: Flask) -> None:
+    """Settings, people, and what takes every address along or somebody away."""
+    for rule, method, needed in of_newsletter(app):
+        is_theirs = any(
+            part in f"{rule.rule}/"
+            for part in ("/settings/", "/subscribers/export/", "/erase/")
+        )
+        assert (needed is Role.OWNER) == is_theirs, (rule, method, needed)
 
 
 def test_only_doors_are_open_to_strangers(app: Flask) -> None:
@@ -290,15 +307,34 @@ def test_a_stranger_is_sent_to_log_in_and_back(
     assert answer.location == "/editor/login?next=%2Feditor%2Flabbet%2F%3Fa%3Db"
 
 
-def test_a_role_taken_back_ends_at_once(
+def test_what_changes_about_a_person_holds_at_once_and_everywhere(
     app: Flask, database: Database, ids: dict[str, dict[str, Any]]
 ) -> None:
-    newsletter: Newsletter = ids[OWN]["newsletter"]
-    client = as_editor(app, Role.EDITOR, newsletter)
-    assert client.get("/editor/labbet/").status_code == 200
+    """Asked for a second factor, made a viewer, removed: in the same open session."""
+    client = as_editor(app, Role.OWNER, ids[OWN]["newsletter"])
+    token = csrf_token(client)
+
+    def all_answer(get: int, other: int, at_least: Role = Role.VIEWER) -> None:
+        for rule, method, needed in of_newsletter(app):
+            if RANK[needed] >= RANK[at_least]:
+                path = url(rule, ids[OWN])
+                status = ask(client, method, path, token)
+                assert status == (get if method in READ else other), (method, path)
+
     with database.transaction() as session:
-        session.connection().exec_driver_sql("DELETE FROM membership")
-    assert client.get("/editor/labbet/").status_code == 404
+        labbet = session.get_one(Newsletter, ids[OWN]["newsletter"].id)
+        labbet.needs_factor = True
+    all_answer(302, 403)
+    assert client.get("/editor/labbet/").location == "/editor/account/second-factor"
+    with database.transaction() as session:
+        session.get_one(Newsletter, labbet.id).needs_factor = False
+        for one in session.scalars(select(Membership)):
+            one.name = Role.VIEWER
+    assert client.get("/editor/labbet/").status_code == 200
+    all_answer(403, 403, at_least=Role.EDITOR)
+    with database.transaction() as session:
+        session.execute(delete(Membership))
+    all_answer(404, 404)
 
 
 def test_pages_without_a_newsletter_need_a_login(app: Flask) -> None:

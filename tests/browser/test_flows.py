@@ -91,6 +91,7 @@ def test_a_file_is_looked_at_tried_imported_and_its_report_taken_home(
     desk.get_by_role("button", name="Import 5 lines").click()
     work(database, settings, hours=2)
     expect(desk.locator(".state", has_text="Imported")).to_be_visible()
+    expect(desk.get_by_role("link", name="Show the subscribers")).to_be_visible()
     report = list(csv.reader(downloaded(desk, "Download the lines").splitlines()))
     assert [row[1:3] for row in report[1:]] == [
         ["4", "'=cmd(1)@"],

@@ -18,11 +18,12 @@ def as_editor(
     role: Role = Role.OWNER,
     newsletter: Newsletter | None = None,
     email: str = "",
+    agent: str = "",
 ) -> FlaskClient:
     """Return a browser in which an editor has logged in by a one-time link.
 
-    Without a newsletter the role is for all of them. Not to be called inside a
-    transaction.
+    Without a newsletter the role is for all of them; `agent` is what the browser calls
+    itself. Not to be called inside a transaction.
     """
     database: Database = app.extensions[EXTENSION]
     email = email or f"{role.value}@redaktion.example"
@@ -31,6 +32,8 @@ def as_editor(
             session, app.extensions[SETTINGS], email, role, newsletter, now=NOW
         )
     client = app.test_client()
+    if agent:
+        client.environ_base["HTTP_USER_AGENT"] = agent
     path = urlsplit(url).path
     answer = client.post(path, data={"csrf_token": csrf_token(client, path)})
     assert answer.status_code == 302, answer.text

@@ -105,7 +105,6 @@ def make(session: Session, settings: Settings) -> dict[str, Any]:
     )
     newsletter.created_at = now - timedelta(days=200)
     newsletter.ping_token = links.new_token()
-    newsletter.halted_at = now - timedelta(hours=2)
     make_newsletter(
         session, EMPTY, title=LONG_TITLE, accent="#ffd400", postal_address=""
     )

@@ -1,8 +1,11 @@
 """A real browser and a real server for it.
 
     def test_something(live: Live, page: Page) -> None:
-        page.goto(live.url("/labbet/"))
+        live.log_in(page, Role.EDITOR)
+        page.goto(live.url("/editor/labbet/"))
         axe(page)                     # no accessibility violation on this page
+
+Every page as it comes is looked at by `every_page.py`; `axe` is for what it becomes.
 
 Playwright's loop lives on the test's own thread as long as the browser is open, so
 nothing here may call `asyncio.run`: use `in_a_thread(coroutine)`.
@@ -14,16 +17,20 @@ import socket
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import pytest
 from flask import Flask
+from flask.testing import FlaskClient
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from newsletter.config import Settings
+from newsletter.models import Role
+from tests.web.at_work import as_editor
 
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 AXE = (Path(__file__).parent.parent / "vendor" / "axe.min.js").read_text()
@@ -47,11 +54,19 @@ def axe(page: Page, within: str = "document", without: tuple[str, ...] = ()) -> 
 
     `without` names rules that do not apply, such as a page's for a mail.
     """
+    report = violations(page, within, without)
+    assert not report, f"{page.url}\n" + "\n".join(report)
+
+
+def violations(
+    page: Page, within: str = "document", without: tuple[str, ...] = ()
+) -> list[str]:
+    """Return what axe-core finds wrong on the page."""
     page.evaluate(AXE)
     rules = ", ".join(f"'{rule}': {{enabled: false}}" for rule in without)
     options = f"runOnly: {AXE_TAGS}, resultTypes: ['violations'], rules: {{{rules}}}"
     found = page.evaluate(f"axe.run({within}, {{{options}}})")
-    report = [
+    return [
         f"{violation['id']}: {violation['help']}\n    "
         + "\n    ".join(
             f"{node['html'][:200]}  {node.get('failureSummary', '')}"
@@ -59,7 +74,6 @@ def axe(page: Page, within: str = "document", without: tuple[str, ...] = ()) -> 
         )
         for violation in found["violations"]
     ]
-    assert not report, f"{page.url}\n" + "\n".join(report)
 
 
 @dataclass(frozen=True)
@@ -72,6 +86,20 @@ class Live:
     def url(self, path: str) -> str:
         return self.base_url + path
 
+    def log_in(self, page: Page, role: Role = Role.OWNER, email: str = "") -> None:
+        """Let a page be an editor's, as `as_editor` makes them; in no transaction."""
+        agent = page.evaluate("navigator.userAgent")  # a session is one browser's
+        self.lend(page, as_editor(self.app, role, email=email, agent=agent))
+
+    def lend(self, page: Page, client: FlaskClient) -> None:
+        """Give a page the session of a client."""
+        name = self.app.config["SESSION_COOKIE_NAME"]
+        cookie = client.get_cookie(name)
+        assert cookie
+        page.context.add_cookies(
+            [{"name": name, "value": cookie.value, "url": self.base_url}]
+        )
+
 
 class _Quiet(WSGIRequestHandler):
     def log(self, type: str, message: str, *args: Any) -> None:
@@ -81,23 +109,49 @@ class _Quiet(WSGIRequestHandler):
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
     """The suite's settings, with the address that the browser will use."""
+    return replace(settings, base_url=f"http://127.0.0.1:{free_port()}")
+
+
+@contextmanager
+def serving(app: Flask, base_url: str) -> Iterator[Live]:
+    """Serve the application at the port of its address."""
+    port = int(base_url.rpartition(":")[2])
+    server = make_server("127.0.0.1", port, app, threaded=True, request_handler=_Quiet)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield Live(app, base_url)
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def free_port() -> int:
+    """Return a port that nobody uses."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    return replace(settings, base_url=f"http://127.0.0.1:{port}")
+        port: int = free.getsockname()[1]
+        return port
 
 
 @pytest.fixture
 def live(app: Flask, settings: Settings) -> Iterator[Live]:
     """The application behind a real server, stopped when the test ends."""
-    port = int(settings.base_url.rpartition(":")[2])
-    server = make_server("127.0.0.1", port, app, threaded=True, request_handler=_Quiet)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield Live(app, settings.base_url)
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(app, settings.base_url) as running:
+        yield running
+
+
+@contextmanager
+def browsing() -> Iterator[Browser]:
+    """Run a Chromium."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM,
+            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
+        )
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope="package")
@@ -108,13 +162,8 @@ def chromium() -> Iterator[Browser]:
         if os.environ.get("CI") == "true":
             pytest.fail(missing)
         pytest.skip(missing)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM,
-            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
-        )
+    with browsing() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture

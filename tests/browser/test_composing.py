@@ -8,7 +8,6 @@ import pytest
 from playwright.sync_api import Browser, Dialog, Page, expect
 from sqlalchemy import select
 
-from newsletter import editors
 from newsletter.config import Settings
 from newsletter.db import Database, utcnow
 from newsletter.digests import drafts, publish
@@ -23,7 +22,7 @@ from newsletter.models import (
     PostState,
     Role,
 )
-from tests.browser.conftest import Live, NewPage, Theme, axe
+from tests.browser.conftest import Live, NewPage, axe
 from tests.factories import make_newsletter, make_post, make_subscription
 
 pytestmark = pytest.mark.browser
@@ -50,46 +49,12 @@ def issue_id(database: Database) -> int:
         return drafts.draft(session, labbet, now=utcnow()).id
 
 
-def log_in(
-    page: Page, live: Live, database: Database, settings: Settings, role: Role
-) -> None:
-    with database.transaction() as session:
-        url = editors.invite(
-            session,
-            settings,
-            f"{role.value}@redaktion.example",
-            role,
-            None,
-            now=utcnow(),
-        )
-    page.goto(url)
-    page.locator("main button").click()
-    page.wait_for_url("**/editor/**")
-
-
 @pytest.fixture
-def storage(
-    live: Live,
-    database: Database,
-    settings: Settings,
-    new_page: NewPage,
-    issue_id: int,
-) -> Any:
-    """The cookies of an editor who has logged in."""
-    page = new_page()
-    log_in(page, live, database, settings, Role.EDITOR)
-    return page.context.storage_state()
-
-
-@pytest.fixture
-def desk(new_page: NewPage, storage: Any) -> Page:
+def desk(live: Live, new_page: NewPage, issue_id: int) -> Page:
     """An editor's page."""
-    return new_page(storage_state=storage)
-
-
-def send(database: Database, settings: Settings, issue_id: int) -> None:
-    with database.transaction() as session:
-        publish.send(session, settings, drafts.find(session, issue_id), now=utcnow())
+    page = new_page()
+    live.log_in(page, Role.EDITOR)
+    return page
 
 
 def settle(database: Database, issue_id: int, *states: str) -> None:
@@ -123,49 +88,6 @@ def refuse(dialog: Dialog, heard: list[str]) -> None:
 
 def path(live: Live, rest: str) -> str:
     return live.url(f"/editor/labbet/{rest}")
-
-
-@pytest.mark.parametrize(("theme", "width"), [("light", 1280), ("dark", 320)])
-def test_every_page_can_be_used_by_everyone(
-    live: Live,
-    database: Database,
-    settings: Settings,
-    new_page: NewPage,
-    storage: Any,
-    issue_id: int,
-    theme: Theme,
-    width: int,
-) -> None:
-    page = new_page(storage_state=storage, theme=theme, width=width)
-
-    def look(*places: str) -> None:
-        for place in places:
-            answer = page.goto(path(live, place))
-            assert answer
-            assert answer.status == 200, place
-            axe(page)
-            overflow = page.evaluate(
-                "document.documentElement.scrollWidth - document.documentElement"
-                ".clientWidth"
-            )
-            assert overflow <= 0, f"{place} is {overflow} px too wide"
-
-    look("posts/", "posts/?state=held", "posts/?q=finns+inte", "posts/new", "posts/1/")
-    look("posts/4/", "authors/", "issues/", "issues/new")
-    look(f"issues/{issue_id}/", f"issues/{issue_id}/send")
-    with database.transaction() as session:
-        issue, now = drafts.find(session, issue_id), utcnow()
-        publish.send_soon(session, settings, issue, seconds=90, expected=5, now=now)
-    look(f"issues/{issue_id}/")
-    expect(page.get_by_role("button", name="Ångra")).to_be_focused()
-    page.keyboard.press("Enter")
-    expect(page.locator(".said")).to_contain_text("Ingen har fått något")
-    send(database, settings, issue_id)
-    settle(database, issue_id, "sent", "bounced")
-    look(f"issues/{issue_id}/", f"issues/{issue_id}/cancel")
-    settle(database, issue_id, "sent", "sent", "sent")
-    look(f"issues/{issue_id}/", f"issues/{issue_id}/readers?which=bounced")
-    look(f"issues/{issue_id}/retry")
 
 
 def test_the_mail_follows_what_is_typed(live: Live, desk: Page, issue_id: int) -> None:
@@ -235,7 +157,7 @@ def test_posts_are_ordered_by_keyboard_alone(
 
 
 def test_posts_are_dragged_featured_and_seen_in_a_list_of_mails(
-    live: Live, desk: Page, new_page: NewPage, storage: Any, issue_id: int
+    live: Live, desk: Page, new_page: NewPage, issue_id: int
 ) -> None:
     desk.goto(path(live, f"issues/{issue_id}/"))
     rows = desk.locator("[data-posts] > li")
@@ -277,7 +199,8 @@ def test_posts_are_dragged_featured_and_seen_in_a_list_of_mails(
     expect(desk.locator("#subject-count")).to_contain_text("45 tecken. Telefoner")
     expect(desk.locator("[data-saved]")).to_contain_text("Sparat ")
 
-    phone = new_page(storage_state=storage, width=360)
+    phone = new_page(width=360)
+    live.log_in(phone, Role.EDITOR)
     phone.goto(path(live, f"issues/{issue_id}/"))
     expect(phone.locator(".mail-pane")).to_be_hidden()
     phone.locator(".sides label").nth(1).click()
@@ -301,7 +224,7 @@ def test_two_editors_in_one_draft_are_told_and_lose_nothing(
     asked: list[str] = []
     desk.on("dialog", lambda dialog: refuse(dialog, asked))
     other = new_page()
-    log_in(other, live, database, settings, Role.OWNER)
+    live.log_in(other, Role.OWNER)
     for page in (desk, other):
         page.goto(path(live, f"issues/{issue_id}/"))
     # It saves itself; what the other has not touched comes into their page.
@@ -339,6 +262,18 @@ def test_two_editors_in_one_draft_are_told_and_lose_nothing(
     expect(other.locator(".said").first).to_contain_text("igen")
 
 
+def test_what_was_sent_is_taken_back_by_one_key(
+    live: Live, desk: Page, database: Database, settings: Settings, issue_id: int
+) -> None:
+    with database.transaction() as session:
+        issue, now = drafts.find(session, issue_id), utcnow()
+        publish.send_soon(session, settings, issue, seconds=90, expected=5, now=now)
+    desk.goto(path(live, f"issues/{issue_id}/"))
+    expect(desk.get_by_role("button", name="Ångra")).to_be_focused()
+    desk.keyboard.press("Enter")
+    expect(desk.locator(".said")).to_contain_text("Ingen har fått något")
+
+
 def test_from_a_draft_to_everyones_inbox(
     live: Live, desk: Page, database: Database, issue_id: int
 ) -> None:
@@ -367,10 +302,10 @@ def test_it_all_works_without_javascript(
     database: Database,
     settings: Settings,
     new_page: NewPage,
-    storage: Any,
     issue_id: int,
 ) -> None:
-    page = new_page(storage_state=storage, java_script_enabled=False)
+    page = new_page(java_script_enabled=False)
+    live.log_in(page, Role.EDITOR)
     page.goto(path(live, f"issues/{issue_id}/"))
     page.get_by_label("Inledning").fill("Utan skript")
     page.locator(".segments label", has_text="Text").click()
@@ -413,10 +348,11 @@ HOSTILE = (
 
 
 @pytest.fixture
-def open_desk(chromium: Browser, storage: Any) -> Iterator[Page]:
+def open_desk(live: Live, chromium: Browser, issue_id: int) -> Iterator[Page]:
     """A page on which what the policy stops may be reported without a failure."""
-    context = chromium.new_context(storage_state=storage, locale="sv-SE")
+    context = chromium.new_context(locale="sv-SE")
     page = context.new_page()
+    live.log_in(page, Role.EDITOR)
     yield page
     context.close()
 
@@ -458,7 +394,7 @@ def test_a_viewer_can_look_at_the_mail_in_every_way(
     page: Page,
     issue_id: int,
 ) -> None:
-    log_in(page, live, database, settings, Role.VIEWER)
+    live.log_in(page, Role.VIEWER)
     page.goto(path(live, f"issues/{issue_id}/"))
     expect(page.get_by_label("Inledning")).to_have_count(0)
     page.locator(".segments label", has_text="Text").click()

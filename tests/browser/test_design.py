@@ -4,23 +4,21 @@ import pytest
 from playwright.sync_api import expect
 from sqlalchemy import select
 
-from newsletter.config import Settings
 from newsletter.db import Database
 from newsletter.models import Design, Role
 from tests.browser.conftest import Live, NewPage, axe
-from tests.browser.test_composing import log_in
 from tests.factories import make_newsletter
 
 pytestmark = pytest.mark.browser
 
 
 def test_a_design_is_tried_seen_and_saved_by_keyboard(
-    live: Live, database: Database, settings: Settings, new_page: NewPage
+    live: Live, database: Database, new_page: NewPage
 ) -> None:
     with database.transaction() as session:
         make_newsletter(session, languages=["sv", "en"])
     page = new_page(width=320)
-    log_in(page, live, database, settings, Role.EDITOR)
+    live.log_in(page, Role.EDITOR)
     page.goto(live.url("/editor/labbet/design/"))
     mail = page.frame_locator("iframe[data-name=mail]:not(.is-waiting)")
     expect(mail.locator("h1")).to_have_text("Fyra nya inlägg")

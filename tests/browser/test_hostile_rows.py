@@ -29,7 +29,6 @@ from newsletter.models import (
 )
 from tests.browser.conftest import Live
 from tests.browser.test_composing import refuse
-from tests.browser.test_workspace import log_in
 from tests.factories import NOW
 from tests.test_routes import addresses, one_of_everything  # noqa: F401 - a fixture
 from tests.web.at_work import as_editor
@@ -180,7 +179,7 @@ def test_what_the_database_holds_is_shown_as_text_and_never_runs(
     page = chromium.new_page()
     alarms: list[str] = []
     page.on("dialog", lambda dialog: refuse(dialog, alarms))
-    log_in(live, database, page)
+    live.log_in(page)
     owner = as_editor(live.app, Role.OWNER)
     more_rows(database, world)
     filled = fill(database)

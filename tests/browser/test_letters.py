@@ -2,20 +2,17 @@
 
 import io
 import re
-from typing import Any
 
 import pytest
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from newsletter import editors
-from newsletter.config import Settings
 from newsletter.db import Database, utcnow
 from newsletter.digests import letters
 from newsletter.models import Role
 from newsletter.posts import categories, topics
 from newsletter.subscribers import choices
-from tests.browser.conftest import Live, NewPage, Theme, axe
+from tests.browser.conftest import Live
 from tests.factories import make_newsletter, make_post, make_subscription
 
 pytestmark = pytest.mark.browser
@@ -41,58 +38,10 @@ def letter_id(database: Database) -> int:
         ).id
 
 
-@pytest.fixture
-def storage(
-    live: Live,
-    database: Database,
-    settings: Settings,
-    new_page: NewPage,
-    letter_id: int,
-) -> Any:
-    """The cookies of an editor who has logged in."""
-    with database.transaction() as session:
-        url = editors.invite(
-            session, settings, "red@x.example", Role.EDITOR, None, now=utcnow()
-        )
-    page = new_page()
-    page.goto(url)
-    page.locator("main button").click()
-    page.wait_for_url("**/editor/**")
-    return page.context.storage_state()
-
-
-@pytest.mark.parametrize(("theme", "width"), [("light", 1280), ("dark", 320)])
-def test_the_pages_can_be_used_by_everyone(
-    live: Live,
-    new_page: NewPage,
-    storage: Any,
-    letter_id: int,
-    theme: Theme,
-    width: int,
-) -> None:
-    page = new_page(theme=theme, width=width, storage_state=storage)
-    for path in (
-        f"letters/{letter_id}/",
-        f"issues/{letter_id}/send",
-        "topics/",
-        "topics/1/merge",
-        "issues/",
-    ):
-        page.goto(live.url(f"/editor/labbet/{path}"))
-        if path == "topics/":
-            page.locator("details summary").first.click()
-        if path.startswith("letters/"):
-            page.get_by_label("Några av dem, valda här").check()
-            page.get_by_text("Lägg in en bild").first.click()
-        axe(page)
-        wide = page.evaluate("document.documentElement.scrollWidth")
-        assert wide <= width, f"{path} is {wide} px wide"
-
-
 def test_readers_are_counted_and_pictures_put_in_while_one_writes(
-    live: Live, new_page: NewPage, storage: Any, letter_id: int
+    live: Live, page: Page, letter_id: int
 ) -> None:
-    page: Page = new_page(storage_state=storage)
+    live.log_in(page, Role.EDITOR)
     page.goto(live.url(f"/editor/labbet/letters/{letter_id}/"))
     count = page.locator("#audience-count")
     expect(count).to_contain_text("Till 5 av 5 läsare")

@@ -26,7 +26,7 @@ from benchmarks.report import Goal, Section, Spread, figure
 from newsletter.config import Settings
 from newsletter.db import Database, utcnow
 from newsletter.models import Newsletter, Status
-from newsletter.serving import spare_the_collector
+from newsletter.serving import make_ready
 from newsletter.subscribers import columns, sheets
 from newsletter.subscribers.importing import Importer, Report, Source
 
@@ -177,7 +177,7 @@ class _Timed(Database):
 def main() -> None:
     """Import a file, when told to."""
     url, file = sys.argv[1], Path(sys.argv[2])
-    spare_the_collector()  # as workers do
+    make_ready()  # as workers do
     with opened(url) as database:
         timed, reports = _Timed(database.engine), []
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -295,7 +295,7 @@ def _look(
         kind="png",
         width=280,
         height=70,
-        data=_picture("PNG", (280, 70)),
+        data=_logo((280, 70)),
     )
     session.add(logo)
     words = {"sv": {"greeting": "Hej granne!", "closing": "Vi ses på gården."}}
@@ -441,10 +441,22 @@ def _changes(
         )
 
 
-def _picture(kind: str, size: tuple[int, int] = (64, 64)) -> bytes:
+def _logo(size: tuple[int, int]) -> bytes:
+    """Write the newsletter's name as a picture."""
+    drawn = Image.new("RGB", size, "#fdfcf8")
+    ink = ImageDraw.Draw(drawn)
+    ink.rectangle([0, size[1] - 4, size[0], size[1]], fill="#2e6b4f")
+    font = ImageFont.load_default(size[1] * 0.5)
+    ink.text((2, size[1] * 0.15), "Runt kvarteret", fill="#2e6b4f", font=font)
+    out = io.BytesIO()
+    drawn.save(out, "PNG")
+    return out.getvalue()
+
+
+def _picture(kind: str) -> bytes:
     """Draw a picture."""
-    drawn = Image.new("RGB", size, "#2e6b4f")
-    ImageDraw.Draw(drawn).ellipse([8, 8, size[0] - 8, size[1] - 8], fill="#f4e9d8")
+    drawn = Image.new("RGB", (64, 64), "#2e6b4f")
+    ImageDraw.Draw(drawn).ellipse([8, 8, 56, 56], fill="#f4e9d8")
     out = io.BytesIO()
     drawn.save(out, kind)
     return out.getvalue()

@@ -11,6 +11,7 @@ once, each in one of the twelve ways (`test_every_page.py`).
 import re
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -199,20 +200,24 @@ class Tour:
         for page in self._pages.values():
             page.set_extra_http_headers({"Accept-Language": language})
 
-    def look(self, place: Place, way: Way, picture: Path | None = None) -> list[str]:
-        """Look at a page in a way; return what is wrong with it."""
+    def show(self, place: Place, way: Way) -> tuple[Page, int]:
+        """Open a page in a way; return it, and the status of its answer."""
         page = self._pages[place.who]
         page.emulate_media(color_scheme=way.theme, reduced_motion="reduce")
         page.set_viewport_size({"width": way.width, "height": HEIGHT})
+        answer = page.goto(self.live.url(place.path))
+        return page, answer.status if answer else 0
+
+    def look(self, place: Place, way: Way, picture: Path | None = None) -> list[str]:
+        """Look at a page in a way; return what is wrong with it."""
         self._troubles.clear()
         if place.endpoint in SANDBOXED:
-            page.route("**/*", _without_sandbox)
+            self._pages[place.who].route("**/*", _without_sandbox)
         try:
-            answer = page.goto(self.live.url(place.path))
+            page, status = self.show(place, way)
         except Error as error:  # a download, a way out of here
             return [f"is no page: {error.message}"]
         expected = 404 if place.name in NOT_FOUND else 200
-        status = answer.status if answer else 0
         found = [] if status == expected else [f"answers {status}"]
         if not page.url.endswith(place.path):
             found.append(f"leads to {page.url}")
@@ -380,11 +385,9 @@ def _is_expected(trouble: str, status: int) -> bool:
     return status == 404 and "404" in trouble
 
 
-@click.command()
-@click.option("--pictures", type=click.Path(file_okay=False, path_type=Path))
-@click.option("--only", default="", help="Pages whose name begins so.")
-def main(pictures: Path | None, only: str) -> None:
-    """Look at every page in every way; say what is wrong."""
+@contextmanager
+def touring(browser: Browser) -> Iterator[Tour]:
+    """Make an installation for a tour, and serve it."""
     with tempfile.TemporaryDirectory() as folder:
         url = f"sqlite:///{folder}/pages.sqlite3"
         settings = config.load_settings(
@@ -400,22 +403,33 @@ def main(pictures: Path | None, only: str) -> None:
         migrate.upgrade(engine)
         app = create_app(settings)
         app.testing = True
-        with serving(app, settings.base_url) as live, browsing() as browser:
-            tour = Tour(live, browser, Database(engine))
-            wrong = list(_walk(tour, pictures, only))
+        with serving(app, settings.base_url) as live:
+            yield Tour(live, browser, Database(engine))
         engine.dispose()
+
+
+@click.command()
+@click.option("--pictures", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--only", default="", help="Pages whose name begins so.")
+@click.option("--ways", default="", help="As in sv-dark-320, or a part of that.")
+def main(pictures: Path | None, only: str, ways: str) -> None:
+    """Look at every page in every way; say what is wrong."""
+    with browsing() as browser, touring(browser) as tour:
+        wrong = list(_walk(tour, pictures, only, ways))
     for line in _table(wrong):
         click.echo(line)
     raise SystemExit(bool(wrong))
 
 
 def _walk(
-    tour: Tour, pictures: Path | None, only: str
+    tour: Tour, pictures: Path | None, only: str, ways: str
 ) -> Iterator[tuple[Place, Way, str]]:
     """Look at every page in every way; yield what is wrong."""
     for language in LANGUAGES:
         tour.speak(language)
-        for way in (way for way in WAYS if way.language == language):
+        for way in WAYS:
+            if way.language != language or ways not in str(way):
+                continue
             click.echo(f"{way} …", err=True)
             for place in tour.places:
                 if not place.name.startswith(only):

@@ -1,6 +1,7 @@
 """Make the pictures of README and docs from a running demo: `make pictures`.
 
-`make pictures ONLY=themes` makes those of docs/themes.md alone, without a demo.
+`make pictures ONLY=themes` makes those of docs/themes.md alone, without a demo, and
+`ONLY=workspace` those of docs/workspace.md.
 """
 
 import io
@@ -20,6 +21,7 @@ from newsletter.digests import compose, samples, themes
 from newsletter.digests.look import Look
 from newsletter.models import Newsletter
 from tests.browser.conftest import CHROMIUM
+from tests.browser.every_page import PICTURED, Way, touring
 from tests.journey.outside import ROOT, Demo, fetch, link_in
 
 PICTURES = ROOT / "docs" / "pictures"
@@ -29,6 +31,21 @@ PAGE = (1120, 1180)
 MAIL = (680, 1180)
 PHONE = (390, 844)
 WIDTHS = (320, 600, 1200)  # of the themes' pictures
+# Pages of the workspace, and what their pictures are called.
+WORKSPACE = {
+    "overview.show": "overview",
+    "posts.index": "posts",
+    "issues.show draft": "issue",
+    "sending.ask": "sending",
+    "issues.show sending": "progress",
+    "calendar.index": "calendar",
+    "subscribers.index": "subscribers",
+    "reader.show": "reader",
+    "importing.show": "import",
+    "reports.show": "report",
+    "design.show": "design",
+    "settings.show": "settings",
+}
 TALLEST = 1500
 SHRINK = 0.75
 COLOURS = 112
@@ -42,9 +59,13 @@ def main() -> None:
         browser = playwright.chromium.launch(
             executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
         )
-        if "themes" not in sys.argv:
-            take_demo(browser)
-        take_themes(browser)
+        for name, take_some in (
+            ("demo", take_demo),
+            ("themes", take_themes),
+            ("workspace", take_workspace),
+        ):
+            if name in sys.argv or not sys.argv[1:]:
+                take_some(browser)
         browser.close()
 
 
@@ -62,6 +83,21 @@ def take_demo(browser: Browser) -> None:
             take(browser, digest, PHONE, "digest-phone-dark", "dark")
         finally:
             demo.stop()
+
+
+def take_workspace(browser: Browser) -> None:
+    """Take pages of the workspace as an editor has them, wide and on a phone."""
+    with touring(browser) as tour:
+        tour.speak("en")
+        places = {place.name: place for place in tour.places}
+        for page, name in WORKSPACE.items():
+            for width in PICTURED:
+                shown, _ = tour.show(places[page], Way("en", "light", width))
+                shot = Image.open(io.BytesIO(shown.screenshot())).convert("RGB")
+                shot.quantize(COLOURS, dither=Image.Dither.NONE).save(
+                    PICTURES / f"workspace-{name}-{width}.png", optimize=True
+                )
+        tour.close()
 
 
 def take_themes(browser: Browser) -> None:

@@ -69,13 +69,7 @@ def index(newsletter: Newsletter) -> str:
         readers_line=charts.line([(month.first, month.readers) for month in months]),
         delivered_line=charts.line(_delivered(rows)),
         clicks=clicked,
-        clicks_line=charts.line(
-            [
-                (issue.number, clicked[issue.id].clicks)
-                for issue, _ in reversed(rows)
-                if issue.id in clicked
-            ]
-        ),
+        clicks_line=charts.line(_clicked(rows, clicked)),
         share=reports.share,
         exact_percent=rendering.words().exact_percent,
         STATE_WORDS=STATE_WORDS,
@@ -216,6 +210,18 @@ def _delivered(
     return [
         (issue.number, report.delivered) for issue, report in reversed(rows) if report
     ]
+
+
+def _clicked(
+    rows: list[tuple[Issue, IssueReport | None]], clicked: dict[int, clicks.Sums]
+) -> list[tuple[object, int]]:
+    """Return the clicks of each issue, the oldest first; nothing if there are none."""
+    found: list[tuple[object, int]] = [
+        (issue.number, clicked[issue.id].clicks)
+        for issue, _ in reversed(rows)
+        if issue.id in clicked
+    ]
+    return found if any(number for _, number in found) else []
 
 
 def _rhythm(issue: Issue) -> str:

@@ -133,7 +133,7 @@ def test_a_filter_is_kept_in_the_address_and_on_the_way_back(
     reader = re.search(r'class="plain" href="([^"]+)"', page)
     assert reader
     back = re.search(
-        r'class="back"><a href="([^"]+)"', client.get(html.unescape(reader[1])).text
+        r'class="crumbs"><a href="([^"]+)"', client.get(html.unescape(reader[1])).text
     )
     assert back
     assert html.unescape(back[1]) == answer.location

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 
 from newsletter.cli.main import cli
 from newsletter.config import ROOT, Settings
@@ -22,6 +22,7 @@ from newsletter.db import Database, utcnow
 from newsletter.errors import InkorgError
 from newsletter.mail import destinations
 from newsletter.models import (
+    ClaimMark,
     Delivery,
     DeliveryState,
     Issue,
@@ -241,6 +242,11 @@ def test_wait_follows_a_worker_that_is_alive(
     assert run("issue", "send", issue).exit_code == 0
     with database.transaction() as session:  # what that worker does meanwhile
         session.execute(update(Delivery).values(state=DeliveryState.SENT))
+        session.execute(
+            update(ClaimMark).values(
+                last_id=select(func.max(Delivery.id)).scalar_subquery()
+            )
+        )
 
     result = run("issue", "send", issue, "--wait")
 

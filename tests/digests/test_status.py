@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from sqlalchemy import update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from newsletter import i18n
@@ -12,7 +12,7 @@ from newsletter.digests.status import status
 from newsletter.errors import RelayError
 from newsletter.mail import relays
 from newsletter.mail.relays import Health
-from newsletter.models import Delivery, DeliveryState
+from newsletter.models import ClaimMark, Delivery, DeliveryState
 from tests.factories import NOW, make_newsletter, make_post, make_subscription
 
 FIGURES = ("queued", "sent", "deferred", "bounced", "failed", "skipped")
@@ -36,6 +36,16 @@ def test_the_figures_add_up_to_the_total(session: Session, settings: Settings) -
         update(Delivery)
         .where(Delivery.state == DeliveryState.DEFERRED)
         .values(next_attempt_at=again)
+    )
+    session.execute(  # as one that was put back: all have been claimed once
+        update(Delivery)
+        .where(Delivery.state == DeliveryState.QUEUED)
+        .values(next_attempt_at=NOW)
+    )
+    session.execute(
+        update(ClaimMark).values(
+            last_id=select(func.max(Delivery.id)).scalar_subquery()
+        )
     )
 
     found = status(session, issue, now=NOW)

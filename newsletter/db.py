@@ -236,6 +236,8 @@ def prepare_engine(engine: Engine) -> None:
         @event.listens_for(engine, "connect")
         def on_connect_to_server(connection: Any, _record: object) -> None:
             connection.execute(f"SET idle_in_transaction_session_timeout={CUT_OFF_MS}")
+            # Statements are many and short: to compile one takes longer than it does.
+            connection.execute("SET jit=off")
             connection.commit()
 
         return

@@ -39,7 +39,7 @@ LOCK_SECONDS = 0.0001
 
 TOKEN_PATHS = (
     *(purpose.path for purpose in links.PURPOSES),
-    *("/unsubscribe/", "/preferences/", "/ping/", "/websub/"),
+    *("/unsubscribe/", "/preferences/", "/ping/", "/websub/", "/l/"),
     # Flask-Security's: a new password, and a second factor or passkey being set up.
     *("/editor/login/forgotten/", "/editor/account/second-factor/"),
     *("/editor/login/passkey/", "/editor/account/passkeys/"),

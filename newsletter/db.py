@@ -219,6 +219,16 @@ def _held(line: _Line | None, *, wait: bool) -> Iterator[None]:
             yield
 
 
+def count_anew(session: Session, *tables: str) -> None:
+    """Let PostgreSQL look at tables that have just got many rows.
+
+    Its planner would take them for what they were until autovacuum comes by, and could
+    choose to compare each new row with every other.
+    """
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(text(f"ANALYZE {', '.join(tables)}"))
+
+
 def engine_options(url: str) -> dict[str, Any]:
     """Return how Flask-SQLAlchemy should open `url`."""
     if url.startswith("sqlite"):

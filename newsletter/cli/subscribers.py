@@ -21,7 +21,7 @@ from newsletter.cli.common import (
     show_json,
     with_installation,
 )
-from newsletter.db import utcnow
+from newsletter.db import count_anew, utcnow
 from newsletter.digests import explain
 from newsletter.digests.explain import Explanation
 from newsletter.errors import NotFound
@@ -144,6 +144,7 @@ def import_(
             label=file.name,
             after={"status": chosen.value, "consent": consent} | _figures(report),
         )
+        count_anew(session, "subscriber", "subscription")
     _show_report(report, as_json)
 
 

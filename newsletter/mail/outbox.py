@@ -15,12 +15,12 @@ from sqlalchemy import (
     delete,
     literal,
     select,
-    text,
     true,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
+from newsletter.db import count_anew
 from newsletter.mail import headers, mime
 from newsletter.mail.ledger import BULK, SINGLE
 from newsletter.models import (
@@ -163,9 +163,8 @@ def queue_audience(
     )
     result = session.execute(statement, execution_options={"preserve_rowcount": True})
     assert isinstance(result, CursorResult)  # noqa: S101 (for the type checker)
-    if result.rowcount >= MANY and session.get_bind().dialect.name == "postgresql":
-        # Its planner would take the ledger for empty until autovacuum comes by.
-        session.execute(text("ANALYZE delivery"))
+    if result.rowcount >= MANY:
+        count_anew(session, "delivery")
     return result.rowcount
 
 

@@ -19,6 +19,7 @@ from sqlalchemy.orm import Session
 from newsletter import i18n
 from newsletter.audit import recording
 from newsletter.config import Settings
+from newsletter.db import count_anew
 from newsletter.errors import N_, Conflict, InvalidInput, NotFound
 from newsletter.models import (
     ImportChunk,
@@ -382,6 +383,7 @@ def _finish(session: Session, run: ImportRun, now: datetime) -> bool:
         run.state = ImportState.CHECKED
     else:
         run.state, run.finished_at = ImportState.DONE, now
+        count_anew(session, "subscriber", "subscription")
     return False
 
 

@@ -74,6 +74,7 @@ def queue_issue(session: Session, newsletter: Newsletter, **over: Any) -> Messag
             Subscription.newsletter_id == newsletter.id,
             Subscription.status == Status.ACTIVE,
         )
+        .order_by(Subscription.id)  # tests know them by number
     )
     issue.total = outbox.queue_readers(
         session, message, audience, occasion=f"issue:{issue.id}", now=NOW

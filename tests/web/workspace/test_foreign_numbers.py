@@ -96,14 +96,14 @@ def astray(session: Session) -> Iterator[str]:
 
 
 def rows_of(session: Session, newsletter_id: int) -> list[str]:
-    return [
+    return sorted(
         f"{table.name} {row}"
         for table in Base.metadata.sorted_tables
         if "newsletter_id" in table.columns
         for row in session.execute(
             select(table).where(table.c.newsletter_id == newsletter_id)
         )
-    ]
+    )
 
 
 def with_foreign(form: Form) -> Iterator[tuple[str, dict[str, Any]]]:

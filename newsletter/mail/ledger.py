@@ -928,13 +928,18 @@ def _pool_of(message: type[Message]) -> ColumnElement[int]:
 def _one_delivery(order: Any, *which: ColumnElement[bool]) -> ColumnElement[int | None]:
     """Return one delivery's id; limited, or PostgreSQL looks at all it could be.
 
-    The order is an index's: without one it may choose to walk through the table until
-    it meets the message.
+    The order is an index's that begins with the message, and the message is asked for
+    as a range: as an equal it would drop out of the order. Then PostgreSQL, where it
+    takes every delivery for this message's, walks through all of the ledger by id.
     """
     return (
         select(Delivery.id)
-        .where(Delivery.message_id == Message.id, *which)
-        .order_by(order)
+        .where(
+            Delivery.message_id >= Message.id,
+            Delivery.message_id <= Message.id,
+            *which,
+        )
+        .order_by(Delivery.message_id, order)
         .limit(1)
         .correlate(Message)
         .scalar_subquery()

@@ -6,12 +6,13 @@ More examples than the suite runs: LEDGER_EXAMPLES=2000.
 import os
 from collections import Counter, defaultdict
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as tries
 from hypothesis import strategies as st
-from sqlalchemy import select
+from sqlalchemy import event, select, text
 from sqlalchemy.orm import Session
 
 from newsletter.db import Database
@@ -31,6 +32,7 @@ from newsletter.models import (
 )
 from tests.factories import NOW, make_newsletter, make_subscription
 from tests.mail.letters import make_letter, queue_issue
+from tests.mail.test_kill import queue
 
 EXAMPLES = int(os.environ.get("LEDGER_EXAMPLES", "0")) or 25
 READERS = 7
@@ -507,3 +509,27 @@ def test_single_mails_are_not_counted_by_a_mark(
     assert [found.lane for found in single] == [ledger.SINGLE]
     assert states(session)[-1] == CLAIMED
     assert leases(session) == []
+
+
+def test_a_message_is_closed_without_a_walk_through_the_ledger(
+    database: Database,
+) -> None:
+    """PostgreSQL takes every delivery for this message's, and asks by message still."""
+    if database.is_sqlite:
+        pytest.skip("only PostgreSQL plans by what it has counted")
+    queue(database, 3_000)
+    asked: list[tuple[str, Any]] = []
+
+    def note(_c: Any, _cursor: Any, statement: str, values: Any, *_: Any) -> None:
+        asked.append((statement, values))
+
+    with database.transaction() as session:
+        session.execute(text("ANALYZE delivery"))
+        connection = session.connection()
+        event.listen(connection, "before_cursor_execute", note)
+        ledger.close_settled(session, [1])
+        event.remove(connection, "before_cursor_execute", note)
+        (statement, values) = asked[0]
+        plan = connection.exec_driver_sql(f"EXPLAIN {statement}", values).scalars()
+        walks = [line for line in plan if "using pk_delivery" in line]
+    assert len(walks) <= 1  # a lease's deliveries lie side by side

@@ -138,6 +138,14 @@ function guardUnsaved(form) {
   window.addEventListener("beforeunload", (event) => {
     if (dirty && !keeper?.saveWhileLeaving()) event.preventDefault();
   });
+  // Return in a line saves and stays there; where a test is sent to, it sends it.
+  form.addEventListener("keydown", (event) => {
+    const field = event.target.closest("input[type=text], input[data-return]");
+    if (event.key !== "Enter" || event.isComposing || !field || !keeper) return;
+    event.preventDefault();
+    if (field.dataset.return) form.requestSubmit(form.querySelector(`[value=${field.dataset.return}]`));
+    else keeper.save();
+  });
   document.addEventListener("keydown", (event) => {
     const isSave = (event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "s";
     if (isSave && save) {
@@ -288,7 +296,7 @@ function saveWhileTyping(form) {
     saved = typed;
   });
   setTimeout(watch, WATCH_MS);
-  return { saveWhileLeaving };
+  return { save, saveWhileLeaving };
 }
 
 // Where two editors changed the same, a button takes what the other wrote.

@@ -416,9 +416,20 @@ def test_a_preflight_is_worked_by_keyboard_and_a_warning_has_to_be_ticked(
     desk.get_by_label("Som en läsare").fill("ingen@exempel.example")
     desk.keyboard.press("Enter")
     expect(shown(desk).locator("body")).to_contain_text("Ingen med den adressen")
+    # Return in a line saves it and stays; links and sender are tried, and from what
+    # is found the way to sending is short.
     desk.get_by_label("Inledning").fill("Hej")
-    desk.get_by_role("button", name="Granska och skicka").click()
-
+    desk.get_by_label("Ämnesrad").focus()
+    desk.keyboard.press("Enter")
+    expect(desk.locator("[data-saved]")).to_contain_text("Sparat ")
+    expect(desk.get_by_label("Ämnesrad")).to_be_focused()
+    desk.locator("#preflight [value=preflight]").focus()
+    desk.keyboard.press("Enter")
+    desk.wait_for_url("**#preflight-result")
+    expect(desk.locator("#preflight > summary")).to_be_focused()
+    expect(desk.locator("#preflight .findings")).to_be_visible()
+    desk.keyboard.press("Tab")
+    desk.keyboard.press("Enter")
     desk.wait_for_url("**/send")
     axe(desk)
     button = desk.get_by_role("button", name="Skicka till")
@@ -426,9 +437,12 @@ def test_a_preflight_is_worked_by_keyboard_and_a_warning_has_to_be_ticked(
     tick = desk.locator(".ask input[name=seen]")
     assert tick.evaluate("box => box.matches(':invalid')")
     assert desk.url.endswith("/send")
-    tick.focus()
-    desk.keyboard.press("Space")
-    button.click()
+    desk.locator("#preflight-result").focus()
+    for key in ("Tab", "Enter", "Tab"):
+        desk.keyboard.press(key)
+    expect(tick).to_be_focused()
+    for key in ("Space", "Tab", "Enter"):
+        desk.keyboard.press(key)
     desk.wait_for_url(f"**/issues/{issue_id}/")
     with database.reading() as session:
         assert session.get_one(Issue, issue_id).state is not IssueState.DRAFT

@@ -129,9 +129,13 @@ def show(newsletter: Newsletter, issue_id: int) -> str | Response:
     if drafts.is_leaving(issue):
         return sending.leaving_page(newsletter, issue)
     if issue.state in EDITABLE and issue.kind is IssueKind.LETTER:
-        return redirect(
-            url_for("letters.show", slug=newsletter.slug, letter_id=issue_id)
+        address = url_for(
+            "letters.show",
+            slug=newsletter.slug,
+            letter_id=issue_id,
+            looked=request.args.get("looked", type=int),
         )
+        return redirect(address)
     if issue.state is IssueState.HELD and "edit" not in request.args:
         return approval.page(newsletter, issue)
     if issue.state in EDITABLE:

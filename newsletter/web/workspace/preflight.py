@@ -30,17 +30,28 @@ def ask(newsletter: Newsletter, issue_id: int) -> AnyResponse:
     """Ask the links, the DNS and SpamAssassin about an issue, then show the page."""
     ask_outside(newsletter, issue_id)
     page = "sending.ask" if request.form.get("back") == "send" else "issues.show"
-    url = url_for(page, slug=newsletter.slug, issue_id=issue_id, _anchor="preflight")
-    return redirect(url)
+    return redirect(_result(page, newsletter, issue_id))
 
 
 def go_on(newsletter: Newsletter, issue_id: int, action: str) -> AnyResponse:
     """Go on from a form that has been saved: to sending, or to what others say."""
-    values: dict[str, object] = {"slug": newsletter.slug, "issue_id": issue_id}
     if action == "review":
-        return redirect(url_for("sending.ask", **values))  # type: ignore[arg-type]
+        url = url_for("sending.ask", slug=newsletter.slug, issue_id=issue_id)
+        return redirect(url)
     ask_outside(newsletter, issue_id)
-    return redirect(url_for("issues.show", **values, _anchor="preflight"))  # type: ignore[arg-type]
+    return redirect(_result("issues.show", newsletter, issue_id))
+
+
+def _result(page: str, newsletter: Newsletter, issue_id: int) -> str:
+    """Return where a page shows what was found: unfolded, and the focus comes there."""
+    return url_for(
+        page,
+        slug=newsletter.slug,
+        issue_id=issue_id,
+        looked=1,
+        edit=1 if "edit" in request.args else None,
+        _anchor="preflight-result",
+    )
 
 
 def ask_outside(newsletter: Newsletter, issue_id: int) -> None:

@@ -116,7 +116,7 @@ def test_others_are_asked_by_a_button_and_what_was_typed_is_saved(
     form = form_of(database, issue_id, subject="Höstens första", action="preflight")
     answer = post(editor, page, form)
     assert answer.status_code == 302
-    assert answer.location.endswith("#preflight")
+    assert answer.location.endswith("/?looked=1#preflight-result")
     with database.reading() as session:
         assert session.get_one(Issue, issue_id).subject == "Höstens första"
         assert session.get_one(OutsideCheck, issue_id).findings
@@ -125,7 +125,7 @@ def test_others_are_asked_by_a_button_and_what_was_typed_is_saved(
     assert "Provat " in shown
 
     back = post(editor, f"{page}preflight", {"back": "send"})
-    assert back.location.endswith("/send#preflight")
+    assert back.location.endswith("/send?looked=1#preflight-result")
     viewer = as_editor(app, Role.VIEWER)
     assert post(viewer, f"{page}preflight", {}).status_code == 403
     assert "Prova länkar" not in viewer.get(page).text

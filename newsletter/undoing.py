@@ -8,10 +8,10 @@ who did it. Rows that were removed come back with what hung on them: `keep`, `pu
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any, cast
 
-from sqlalchemy import LargeBinary, Table, delete, insert, select, update
+from sqlalchemy import Date, LargeBinary, Table, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -24,6 +24,7 @@ from newsletter.models import (
     Issue,
     IssuePost,
     Membership,
+    NewsletterRelay,
     Occurrence,
     Post,
     Role,
@@ -58,14 +59,17 @@ class _Shape:
     model: type[Base]
     parts: tuple[tuple[type[Base], str], ...] = ()  # removed with it: table, column
     links: tuple[_Link, ...] = ()
+    key: str = "id"  # another one is not given to anything else meanwhile
 
 
-# Where the feed's hub is told to push is not kept: it is asked anew.
+# Where the feed's hub is told to push is not kept: it is asked anew. A relay's password
+# is kept as it lies in its table: encrypted.
 SHAPES = {
     "topic": _Shape(Topic, links=(_Link(Category, "topic_id"),)),
     "segment": _Shape(SavedSegment),
     "feed": _Shape(Feed, links=(_Link(Post, "feed_id"),)),
     "membership": _Shape(Membership),
+    "relay": _Shape(NewsletterRelay, key="newsletter_id"),
     "issue": _Shape(
         Issue,
         parts=((IssuePost, "issue_id"), (DraftVersion, "issue_id")),
@@ -134,7 +138,7 @@ def keep(session: Session, kind: str, row_id: int) -> dict[str, Any]:
     session.flush()
     shape = SHAPES[kind]
     found: dict[str, Any] = {"parts": {}, "links": {}}
-    found["row"] = _rows(session, shape.model, "id", row_id)[0]
+    found["row"] = _rows(session, shape.model, shape.key, row_id)[0]
     for model, column in shape.parts:
         name = model.__tablename__
         found["parts"][name] = _rows(session, model, column, row_id)
@@ -162,10 +166,10 @@ def put_back(session: Session, kind: str, kept: Mapping[str, Any]) -> int:
 
 def _put_back(session: Session, shape: _Shape, kept: Mapping[str, Any]) -> int:
     table, row = _table(shape.model), dict(kept["row"])
-    if session.get(shape.model, row["id"]) is not None:
+    if shape.key == "id" and session.get(shape.model, row["id"]) is not None:
         del row["id"]  # given to another one meanwhile
     values = _read(table, row)
-    query = insert(table).values(values).returning(table.c.id)
+    query = insert(table).values(values).returning(table.c[shape.key])
     number = int(session.execute(query).scalar_one())
     for model, column in shape.parts:
         part = _table(model)
@@ -214,7 +218,7 @@ def _rows(
 
 
 def _written(cell: Any) -> Any:
-    if isinstance(cell, datetime):
+    if isinstance(cell, date):  # or a moment
         return cell.isoformat()
     if isinstance(cell, bytes):
         return base64.b64encode(cell).decode()
@@ -229,6 +233,8 @@ def _cell(table: Table, name: str, cell: Any) -> Any:
     kind = table.c[name].type
     if isinstance(cell, str) and isinstance(kind, UTCDateTime):
         return datetime.fromisoformat(cell)
+    if isinstance(cell, str) and isinstance(kind, Date):
+        return date.fromisoformat(cell)
     if isinstance(cell, str) and isinstance(kind, LargeBinary):
         return base64.b64decode(cell)
     return cell

@@ -63,6 +63,14 @@ def of(session: Session, newsletter_id: int) -> NewsletterRelay | None:
     return session.get(NewsletterRelay, newsletter_id)
 
 
+def kept(session: Session, newsletter: Newsletter) -> NewsletterRelay:
+    """Return a newsletter's own relay, in use or not. Raises NotFound."""
+    row = of(session, newsletter.id)
+    if row is None:
+        raise NotFound(N_("%(slug)s has no relay of its own."), slug=newsletter.slug)
+    return row
+
+
 def in_use(session: Session, newsletter_id: int) -> NewsletterRelay | None:
     """Return the own relay that a newsletter's mail goes by, if it has one."""
     return session.scalar(
@@ -156,7 +164,7 @@ def save(
     """
     checked = _checked(settings, draft)
     password = _password(session, settings, newsletter, checked)
-    _begin(session, newsletter)
+    make_ready(session, newsletter)
     row = of(session, newsletter.id)
     if row is None:
         row = NewsletterRelay(newsletter_id=newsletter.id)
@@ -176,8 +184,8 @@ def switch(session: Session, newsletter: Newsletter, *, on: bool, now: datetime)
 
     Raises NotFound where none is kept.
     """
-    row = _kept(session, newsletter)
-    _begin(session, newsletter)
+    row = kept(session, newsletter)
+    make_ready(session, newsletter)
     row.active, row.changed_at = on, now
     session.flush()
     return row.host
@@ -185,10 +193,36 @@ def switch(session: Session, newsletter: Newsletter, *, on: bool, now: datetime)
 
 def forget(session: Session, newsletter: Newsletter) -> None:
     """Delete the own relay and its password. Raises NotFound where none is kept."""
-    row = _kept(session, newsletter)
-    _begin(session, newsletter)
+    row = kept(session, newsletter)
+    make_ready(session, newsletter)
     session.delete(row)
     session.flush()
+
+
+def make_ready(session: Session, newsletter: Newsletter) -> None:
+    """Make ready for another relay: what was known of the last one is old.
+
+    Notices to editors that still wait go by the installation's relays: some hold the
+    key to an account, and must not pass through the hands of who names a relay.
+    """
+    session.execute(
+        select(Newsletter.id).where(Newsletter.id == newsletter.id).with_for_update()
+    )
+    session.execute(
+        delete(RelayHealth).where(
+            RelayHealth.name.endswith(f"{relays.OWN}{newsletter.slug}", autoescape=True)
+        )
+    )
+    if in_use(session, newsletter.id) is None:
+        session.execute(
+            update(Message)
+            .where(
+                Message.newsletter_id == newsletter.id,
+                Message.state == MessageState.OPEN,
+                Message.kind == Kind.NOTICE,
+            )
+            .values(newsletter_id=None)
+        )
 
 
 def may_send_accounts(session: Session, newsletter: Newsletter) -> bool:
@@ -281,39 +315,6 @@ def _places(settings: Settings, row: NewsletterRelay, own: Relay) -> tuple[Relay
             for relay in settings.relays
         ),
     )
-
-
-def _begin(session: Session, newsletter: Newsletter) -> None:
-    """Make ready for another relay: what was known of the last one is old.
-
-    Notices to editors that still wait go by the installation's relays: some hold the
-    key to an account, and must not pass through the hands of who names a relay.
-    """
-    session.execute(
-        select(Newsletter.id).where(Newsletter.id == newsletter.id).with_for_update()
-    )
-    session.execute(
-        delete(RelayHealth).where(
-            RelayHealth.name.endswith(f"{relays.OWN}{newsletter.slug}", autoescape=True)
-        )
-    )
-    if in_use(session, newsletter.id) is None:
-        session.execute(
-            update(Message)
-            .where(
-                Message.newsletter_id == newsletter.id,
-                Message.state == MessageState.OPEN,
-                Message.kind == Kind.NOTICE,
-            )
-            .values(newsletter_id=None)
-        )
-
-
-def _kept(session: Session, newsletter: Newsletter) -> NewsletterRelay:
-    row = of(session, newsletter.id)
-    if row is None:
-        raise NotFound(N_("%(slug)s has no relay of its own."), slug=newsletter.slug)
-    return row
 
 
 def _password(

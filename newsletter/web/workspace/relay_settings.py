@@ -12,6 +12,7 @@ from flask import Blueprint, request
 from werkzeug.datastructures import MultiDict
 from werkzeug.wrappers import Response
 
+from newsletter import undoing
 from newsletter.db import db, utcnow
 from newsletter.errors import N_, ConfigError, InkorgError, InvalidInput
 from newsletter.mail import own_relays, probing, relays
@@ -20,7 +21,14 @@ from newsletter.mail.probing import Probe
 from newsletter.models import Newsletter, NewsletterRelay, Role
 from newsletter.web import rendering
 from newsletter.web.security import current_settings, status_of
-from newsletter.web.workspace.access import needs, render, say, writing
+from newsletter.web.workspace.access import (
+    needs,
+    render,
+    say,
+    say_done,
+    undoable,
+    writing,
+)
 
 bp = Blueprint("relay_settings", __name__)
 
@@ -98,10 +106,18 @@ def switch(newsletter: Newsletter) -> Response:
 @bp.post("/editor/<slug>/settings/relay/forget")
 @needs(Role.OWNER)
 def forget(newsletter: Newsletter) -> Response:
-    """Forget the newsletter's own relay and its password."""
+    """Forget the newsletter's own relay and its password, an hour from now for good."""
     with writing(newsletter) as (session, here):
+        kept = own_relays.kept(session, here).newsletter_id
+        undo = undoable(
+            session,
+            here,
+            "relay",
+            undoing.keep(session, "relay", kept),
+            role=Role.OWNER,
+        )
         own_relays.forget(session, here)
-    say(N_("Its own relay and the password are forgotten."))
+    say_done(N_("Its own relay and the password are forgotten."), undo)
     return _back(newsletter)
 
 

@@ -16,6 +16,7 @@ from newsletter.audit import recording
 from newsletter.db import utcnow
 from newsletter.digests import calendar, design, drafts, publish, versions
 from newsletter.errors import N_, Forbidden, InkorgError, NotFound
+from newsletter.mail import own_relays
 from newsletter.models import Issue, Membership, Newsletter, Role
 from newsletter.posts import editing, sources
 from newsletter.subscribers import directory, notes, stopping
@@ -51,7 +52,8 @@ def undo(newsletter: Newsletter, number: int) -> Response:
 
 def _back(session: Session, kind: str, kept: Data) -> int:
     number = undoing.put_back(session, kind, kept)
-    label = str(kept["row"].get("name") or kept["row"].get("url") or "")
+    row = kept["row"]
+    label = str(row.get("name") or row.get("url") or row.get("host") or "")
     recording.note(session, "restored", kind, number, label=label)
     return number
 
@@ -102,6 +104,12 @@ def _role(session: Session, here: Newsletter, data: Data) -> str:
     membership = editors.member(session, here, data["membership"])
     editors.change_role(session, here, membership, Role(data["role"]))
     return url_for("people.index", slug=here.slug)
+
+
+def _relay(session: Session, here: Newsletter, data: Data) -> str:
+    own_relays.make_ready(session, here)
+    _back(session, "relay", data)
+    return url_for("relay_settings.show", slug=here.slug)
 
 
 def _stopped(session: Session, here: Newsletter, data: Data) -> str:
@@ -179,6 +187,7 @@ WAYS: dict[str, Way] = {
     "issue-skipped": _issue_skipped,
     "membership": _membership,
     "role": _role,
+    "relay": _relay,
     "stopped": _stopped,
     "lifted": _lifted,
     "note": _note,

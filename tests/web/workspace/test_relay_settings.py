@@ -1,5 +1,6 @@
 """The relay of a newsletter: tried, used, gone back from; its password never shown."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -13,7 +14,14 @@ from newsletter.db import Database, utcnow
 from newsletter.errors import RelayError
 from newsletter.mail import relays
 from newsletter.mail.relays import Health
-from newsletter.models import AuditEntry, Message, Newsletter, NewsletterRelay, Role
+from newsletter.models import (
+    AuditEntry,
+    Message,
+    Newsletter,
+    NewsletterRelay,
+    Role,
+    Undo,
+)
 from newsletter.web.security import SETTINGS
 from tests.factories import make_newsletter
 from tests.smtp_server import SmtpServer
@@ -122,19 +130,52 @@ def test_a_relay_is_tried_used_changed_and_left_again(
     assert client.post(f"{PAGE}/forget", data=token).location == PAGE
     assert kept(database) is None
     assert client.post(f"{PAGE}/forget", data=token).status_code == 404
-    told = changes(database)
+    told = changes(database, 6)
     assert "hemligt-ord" not in told
     assert "127.0.0.1" in told
     assert server.count == 0
 
 
-def changes(database: Database) -> str:
+def test_what_was_forgotten_is_back_with_its_password_unless_there_is_another(
+    client: FlaskClient, database: Database, server: SmtpServer
+) -> None:
+    plan = {"warmup_first": "50", "warmup_from": "2026-12-24", "spare": "1"}
+    client.post(PAGE, data=filled(client, server, **plan))
+    token = {"csrf_token": csrf_token(client, PAGE)}
+    with database.reading() as session:
+        before = session.execute(select(NewsletterRelay.__table__)).all()
+    client.post(f"{PAGE}/forget", data=token)
+    page = client.get(PAGE).text
+    undo = re.search(r'action="(/editor/labbet/undo/\d+)"', page)
+    assert undo
+    with database.reading() as session:
+        assert "hemligt-ord" not in page + str(session.scalars(select(Undo.data)).all())
+    assert client.post(undo[1], data=token).location == PAGE
+    assert "hemligt-ord" not in client.get(PAGE).text
+    with database.reading() as session:
+        assert session.execute(select(NewsletterRelay.__table__)).all() == before
+    # It still opens the relay; and what was typed in meanwhile is not overwritten.
+    again = filled(client, server, password="")
+    assert "Den svarar" in client.post(f"{PAGE}/try", data=again).text
+    client.post(f"{PAGE}/forget", data=token)
+    undo = re.search(r'action="(/editor/labbet/undo/\d+)"', client.get(PAGE).text)
+    assert undo
+    client.post(PAGE, data=filled(client, server, per_day="7"))
+    client.post(undo[1], data=token)
+    assert "kan inte komma tillbaka" in client.get(PAGE).text
+    row = kept(database)
+    assert row
+    assert row.per_day == 7
+    assert "hemligt-ord" not in changes(database, 5)
+
+
+def changes(database: Database, count: int) -> str:
     """Return all that the audit log tells of relays."""
     with database.reading() as session:
         entries = session.scalars(
             select(AuditEntry).where(AuditEntry.kind == "relay")
         ).all()
-    assert len(entries) == 6
+    assert len(entries) == count
     return "".join(f"{e.label} {e.before} {e.after}" for e in entries)
 
 

@@ -125,7 +125,9 @@ WATCHED: dict[type[Base], Watched] = {
     ),
     Occurrence: Watched("occurrence", label="rhythm"),
     SavedSegment: Watched("segment", label="name", quiet=_names("readers counted_at")),
-    Subscriber: Watched("reader", private=_names("email email_key name")),
+    Subscriber: Watched(
+        "reader", quiet=_names("wave"), private=_names("email email_key name")
+    ),
     Subscription: Watched(
         "reader",
         about="subscriber_id",

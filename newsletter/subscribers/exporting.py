@@ -20,6 +20,7 @@ from newsletter.models import (
     Topic,
     Wording,
 )
+from newsletter.subscribers import suppression
 from newsletter.subscribers.directory import export_batches, search
 
 COLUMNS = (
@@ -75,11 +76,12 @@ def suppression_rows(
 ) -> Iterator[tuple[str, ...]]:
     """Yield who is not to be mailed: of those we do not know, only the keyed hash."""
     yield SUPPRESSION_COLUMNS
+    known = suppression.is_subscriber(session, Suppression.address_hash)
     after = 0
     while True:
         query = (
             select(Suppression, Subscriber.email)
-            .outerjoin(Subscriber, Subscriber.address_hash == Suppression.address_hash)
+            .outerjoin(Subscriber, known)
             .where(
                 Suppression.id > after,
                 (Suppression.newsletter_id == newsletter.id)

@@ -74,7 +74,7 @@ def _end(session: Session, farewell: Farewell, newsletter_id: int | None) -> boo
         select(Subscription)
         .join(Subscriber, Subscriber.id == Subscription.subscriber_id)
         .where(
-            Subscriber.address_hash == farewell.address_hash,
+            suppression.is_subscriber(session, farewell.address_hash),
             Subscription.newsletter_id == newsletter_id,
             Subscription.status.not_in((Status.LEFT, Status.SUPPRESSED)),
         )
@@ -93,7 +93,7 @@ def _suppress(session: Session, farewell: Farewell, newsletter_id: int | None) -
         return False
     if farewell.reason == suppression.ERASED:
         by_hash = select(Subscriber).where(
-            Subscriber.address_hash == farewell.address_hash
+            suppression.is_subscriber(session, farewell.address_hash)
         )
         for subscriber in session.scalars(by_hash).all():
             rights.erase_subscriber(session, subscriber, now=farewell.at)

@@ -53,6 +53,7 @@ MAX_CELL_CHARACTERS = 2000
 MAX_NAME_CHARACTERS = 200
 MAX_SOURCE_CHARACTERS = 500
 MAX_REMEMBERED = 10_000  # cells whose meaning need not be worked out again
+WAVE = 30_000  # new addresses whose hashes stand together in the index
 OLDEST = datetime(1971, 1, 1, tzinfo=UTC)
 PAGE = "import"
 
@@ -353,16 +354,18 @@ class Importer:
         if not new:
             return ids
         at = bulk.stored(self.session)(self.at)
+        numbers = bulk.new_ids(self.session, Subscriber, len(new))
+        wave = numbers[0] // WAVE
         rows = [
-            (number, reader.address.email, key, reader.hashed, reader.name, at)
+            (number, reader.address.email, key, reader.hashed, wave, reader.name, at)
             for number, key, reader in zip(
-                bulk.new_ids(self.session, Subscriber, len(new)),
-                new,
-                map(readers.__getitem__, new),
-                strict=True,
+                numbers, new, map(readers.__getitem__, new), strict=True
             )
         ]
-        names = ("id", "email", "email_key", "address_hash", "name", "created_at")
+        names = (
+            *("id", "email", "email_key", "address_hash", "wave", "name"),
+            "created_at",
+        )
         written = bulk.insert(self.session, Subscriber, names, rows, returning="id")
         ids.update({row[2]: row[0] for row in rows if row[0] in written})
         if len(ids) < len(readers):  # somebody signed up at this very moment

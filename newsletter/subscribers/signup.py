@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from sqlalchemy import select, update
+from sqlalchemy import literal_column, select, update
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.orm import Session
 
@@ -26,7 +26,7 @@ from newsletter import links
 from newsletter.config import Settings
 from newsletter.errors import N_, ExpiredLink, InvalidLink
 from newsletter.mail import outbox
-from newsletter.models import Newsletter, Status, Subscriber, Subscription
+from newsletter.models import AWAITED, Newsletter, Status, Subscriber, Subscription
 from newsletter.subscribers import (
     asking,
     consent,
@@ -204,7 +204,10 @@ def never_again(
     never_confirmed = (
         select(Subscription.id)
         .join(Subscriber)
-        .where(Subscriber.address_hash == hashed, Subscription.confirmed_at.is_(None))
+        .where(
+            suppression.is_subscriber(session, hashed),
+            Subscription.confirmed_at.is_(None),
+        )
     )
     delete_subscriptions(session, list(session.scalars(never_confirmed)))
 
@@ -217,7 +220,7 @@ def delete_unconfirmed(session: Session, *, now: datetime, limit: int = 1000) ->
     query = (
         select(Subscription.id)
         .where(
-            Subscription.status == Status.PENDING,
+            literal_column(f"subscription.{AWAITED}"),
             Subscription.requested_at <= now - timedelta(days=UNCONFIRMED_DAYS),
         )
         .order_by(Subscription.requested_at)

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from datetime import datetime
 
-from sqlalchemy import delete, or_, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import and_, delete, func, or_, select, update
+from sqlalchemy.orm import InstrumentedAttribute, Session
 from sqlalchemy.sql.elements import ColumnElement
 
 from newsletter.mail import ledger
@@ -131,6 +131,16 @@ def lift(
     session.execute(query)
 
 
+def is_subscriber(
+    session: Session, address_hash: str | InstrumentedAttribute[str]
+) -> ColumnElement[bool]:
+    """Hold for the Subscriber with a hash; by its index, a look into each wave."""
+    last = session.scalar(select(func.max(Subscriber.wave))) or 0
+    return and_(
+        Subscriber.wave.in_(range(last + 1)), Subscriber.address_hash == address_hash
+    )
+
+
 def _covers(newsletter_id: int | None) -> ColumnElement[bool]:
     return or_(
         Suppression.newsletter_id.is_(None), Suppression.newsletter_id == newsletter_id
@@ -143,7 +153,7 @@ def _subscriptions(
     query = (
         select(Subscription)
         .join(Subscriber)
-        .where(Subscriber.address_hash == address_hash)
+        .where(is_subscriber(session, address_hash))
         .order_by(Subscription.id)
         .with_for_update(of=Subscription)
     )

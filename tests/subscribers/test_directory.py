@@ -10,7 +10,14 @@ from sqlalchemy.orm import Session
 
 from newsletter.errors import InvalidInput, NotFound
 from newsletter.models import Newsletter, Status, Subscription
-from newsletter.subscribers import directory, exporting, finding, rights
+from newsletter.subscribers import (
+    directory,
+    exporting,
+    finding,
+    rights,
+    signup,
+    suppression,
+)
 from newsletter.subscribers.directory import Counts
 from tests.factories import NOW, make_newsletter, make_subscription
 
@@ -174,6 +181,35 @@ def test_the_index_is_asked(session: Session) -> None:
     session.rollback()
     plan = "\n".join(asked)
     assert "ix_address_search_parts" in plan or "VIRTUAL TABLE INDEX" in plan, plan
+
+
+def test_indexes_of_a_few_rows_are_asked(
+    session: Session, newsletter: Newsletter
+) -> None:
+    """What an import of a million need not write must still serve who asks for it."""
+    plans: dict[str, str] = {}
+
+    @event.listens_for(session.connection(), "before_cursor_execute")
+    def explain(*given: Any) -> None:
+        connection, cursor, statement, parameters = given[:4]
+        if not statement.startswith("SELECT"):
+            return
+        query = "EXPLAIN QUERY PLAN" if "sqlite" in connection.dialect.name else None
+        if query is None:
+            cursor.execute("SET LOCAL enable_seqscan = off")
+        cursor.execute(f"{query or 'EXPLAIN'} {statement}", parameters)
+        plans[statement] = "\n".join(str(row) for row in cursor.fetchall())
+
+    def asked_for(sign: str) -> str:
+        return "\n".join(plan for query, plan in plans.items() if sign in query)
+
+    signup.delete_unconfirmed(session, now=NOW)
+    assert "ix_subscription_requested" in asked_for("requested_at <=")
+    directory.growth(session, newsletter, since=NOW - timedelta(days=9), until=NOW)
+    assert "ix_subscription_gone" in asked_for("left_at >=")
+    suppression.suppress(session, "0" * 64, reason=suppression.BOUNCED, now=NOW)
+    assert "ix_subscriber_hash" in asked_for("address_hash =")
+    session.rollback()
 
 
 def test_nothing_of_an_erased_address_stays_in_the_index(

@@ -14,14 +14,29 @@ from sqlalchemy.orm import Session
 from newsletter import links
 from newsletter.config import Settings
 from newsletter.errors import InvalidInput
-from newsletter.models import Consent, Newsletter, Status, Subscription, Suppression
+from newsletter.models import (
+    Consent,
+    Newsletter,
+    Status,
+    Subscriber,
+    Subscription,
+    Suppression,
+)
 from newsletter.posts import topics
-from newsletter.subscribers import bulk, columns, leaving, sheets, suppression
+from newsletter.subscribers import (
+    bulk,
+    columns,
+    exporting,
+    importing,
+    leaving,
+    sheets,
+    suppression,
+)
 from newsletter.subscribers.addresses import address_hash, read_address
 from newsletter.subscribers.columns import Layout
 from newsletter.subscribers.consent import Origin
 from newsletter.subscribers.importing import Importer, Report, Source
-from tests.factories import NOW, make_newsletter
+from tests.factories import NOW, make_newsletter, make_subscription
 
 LATER = NOW + timedelta(days=1)
 
@@ -260,6 +275,36 @@ def test_who_is_here_is_never_weakened_and_a_later_no_wins(
     assert complaint
     assert complaint.reason == suppression.COMPLAINED
     assert report.counts["stopped"] == 3
+
+
+def test_a_hash_finds_who_came_in_whichever_wave(
+    session: Session, settings: Settings
+) -> None:
+    newsletter = make_newsletter(session)
+    first = make_subscription(session, newsletter, "before@example.org").subscriber
+    assert first.wave == 0
+    session.add(
+        Subscriber(
+            id=3 * importing.WAVE,
+            email="last@example.org",
+            email_key="last@example.org",
+            address_hash=address_hash(settings, "last@example.org"),
+            created_at=NOW,
+        )
+    )
+    if session.get_bind().dialect.name == "postgresql":
+        session.flush()
+        session.execute(text("SELECT setval('subscriber_id_seq', 1000000)"))
+    run(session, settings, newsletter, "email\nanna@example.org\n")
+    anna = readers(session)["anna@example.org"]
+    assert anna.subscriber.wave >= 3
+    for one in (first, anna.subscriber):
+        suppression.suppress(
+            session, one.address_hash, reason=suppression.BOUNCED, now=LATER
+        )
+    assert {one.status for one in readers(session).values()} == {Status.SUPPRESSED}
+    told = list(exporting.suppression_rows(session, newsletter))[1:]
+    assert {row[1] for row in told} == {"before@example.org", "anna@example.org"}
 
 
 def test_columns_are_what_a_person_says_they_are(

@@ -167,6 +167,20 @@ def test_what_became_of_issues_is_read_compared_and_taken_home(
     desk.get_by_role("link", name="Fyra nya inlägg").first.click()
     expect(desk.locator("main")).to_contain_text("75")
     assert "bounced" in downloaded(desk, "Download as CSV")
+    # On a phone the figures keep their labels, and nothing has to be scrolled sideways.
+    desk.set_viewport_size({"width": 320, "height": 700})
+    outcome = desk.get_by_role("region", name="Outcome")
+    expect(outcome.get_by_role("columnheader", name="Usual share")).to_be_visible()
+    delivered = outcome.get_by_role("row", name=re.compile("^Delivered"))
+    expect(delivered.get_by_role("cell").nth(1)).to_have_text("75%")
+    assert outcome.evaluate("box => box.scrollWidth <= box.clientWidth")
+    desk.goto(live.url(f"{HOME}reports/"))
+    for name in ("By issue", "By month"):
+        box = desk.get_by_role("region", name=name)
+        assert box.evaluate("box => box.scrollWidth <= box.clientWidth")
+    first = desk.get_by_role("region", name="By issue").get_by_role("row").nth(1)
+    label = "cell => getComputedStyle(cell, '::before').content"
+    assert "Bounced" in first.get_by_role("cell").nth(3).evaluate(label)
 
 
 def test_somebody_is_invited_given_a_role_and_made_to_take_a_second_factor(

@@ -101,6 +101,17 @@ def change(newsletter: Newsletter, **values: Any) -> None:
     newsletter.languages = [newsletter.language, *others]
 
 
+def faults(**values: Any) -> dict[str, InvalidInput]:
+    """Return what is wrong with settings, by field: all of it, where `change` stops."""
+    found = {}
+    for name, value in values.items():
+        try:
+            CHECKS[name](name, value)
+        except InvalidInput as error:
+            found[name] = error
+    return found
+
+
 def _line(limit: int) -> Callable[[str, str], str]:
     def check(name: str, value: str) -> str:
         line = squeeze(value)

@@ -81,6 +81,24 @@ def quiet_of(newsletter: Newsletter) -> Quiet:
     )
 
 
+def coming(
+    rhythm: str, quiet: Quiet, *, after: datetime, count: int
+) -> list[tuple[datetime, datetime]]:
+    """Return the next times of a rhythm that may be no more than typed.
+
+    Each as the rhythm says and as quiet days leave it; `each` has none.
+    """
+    found: list[tuple[datetime, datetime]] = []
+    due = rhythms.next_after(rhythm, quiet.timezone, after)
+    while due is not None and len(found) <= count:  # the one too many settles the last
+        at = quiet.after(due)
+        while found and found[-1][1] >= at:  # has become one with this
+            found.pop()
+        found.append((due, at))
+        due = rhythms.next_after(rhythm, quiet.timezone, due)
+    return found[:count]
+
+
 def timed(newsletter: Newsletter) -> list[str]:
     """Return the rhythms that fall due by the clock."""
     return [name for name in choices.offered_rhythms(newsletter) if name != "each"]

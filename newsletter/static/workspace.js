@@ -98,6 +98,62 @@ if (checks) {
   });
 }
 
+// A form that the server judges while one types: what cannot be is said at its field, and
+// parts of the page that depend on it follow. Nothing is saved.
+function tellFault(form, name, text) {
+  const found = form.elements[name];
+  const field = found instanceof RadioNodeList ? found[0] : found;
+  const box = field?.closest(".field");
+  if (!box) return;
+  const id = `${name}-error`;
+  const old = document.getElementById(id);
+  if (old?.textContent === text) return;
+  old?.remove();
+  const others = (field.getAttribute("aria-describedby") ?? "").split(" ").filter((one) => one && one !== id);
+  if (text) {
+    const said = Object.assign(document.createElement("p"), { className: "error", id, textContent: text });
+    said.setAttribute("role", "alert");
+    box.append(said);
+    others.push(id);
+  }
+  if (text) field.setAttribute("aria-invalid", "true");
+  else field.removeAttribute("aria-invalid");
+  if (others.length) field.setAttribute("aria-describedby", others.join(" "));
+  else field.removeAttribute("aria-describedby");
+}
+
+function judge(form) {
+  const told = new Set();
+  let timer = 0;
+  let asked = 0;
+  for (const error of form.querySelectorAll(".error[id$=-error]")) told.add(error.id.replace(/-error$/, ""));
+
+  async function look() {
+    const mine = (asked += 1);
+    const body = new FormData(form);
+    const answer = await fetch(form.dataset.judge, { method: "POST", body }).catch(() => null);
+    if (!answer?.ok || answer.redirected || mine !== asked) return;
+    const drawn = new DOMParser().parseFromString(await answer.text(), "text/html");
+    for (const part of drawn.body.querySelectorAll("[id]")) {
+      const here = document.getElementById(part.id);
+      // What stays as it is, is not read out once more.
+      if (here && here.innerHTML !== part.innerHTML) here.replaceChildren(...part.childNodes);
+    }
+    const faults = new Map();
+    for (const one of drawn.querySelectorAll("[data-fault]")) faults.set(one.dataset.fault, one.textContent);
+    for (const name of new Set([...told, ...faults.keys()])) tellFault(form, name, faults.get(name) ?? "");
+    told.clear();
+    for (const name of faults.keys()) told.add(name);
+  }
+
+  form.addEventListener("input", () => {
+    clearTimeout(timer);
+    timer = setTimeout(look, 400);
+  });
+}
+
+document.querySelectorAll("form[data-judge]").forEach(judge);
+
 // The sample beside the colour follows what is typed or picked; the server draws it.
 const accent = document.querySelector("[data-sample]");
 if (accent) {

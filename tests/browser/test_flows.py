@@ -169,11 +169,11 @@ def test_what_became_of_issues_is_read_compared_and_taken_home(
     assert "bounced" in downloaded(desk, "Download as CSV")
     # On a phone the figures keep their labels, and nothing has to be scrolled sideways.
     desk.set_viewport_size({"width": 320, "height": 700})
-    outcome = desk.get_by_role("region", name="Outcome")
-    expect(outcome.get_by_role("columnheader", name="Usual share")).to_be_visible()
-    delivered = outcome.get_by_role("row", name=re.compile("^Delivered"))
+    shown = desk.get_by_role("region", name="Outcome")
+    expect(shown.get_by_role("columnheader", name="Usual share")).to_be_visible()
+    delivered = shown.get_by_role("row", name=re.compile("^Delivered"))
     expect(delivered.get_by_role("cell").nth(1)).to_have_text("75%")
-    assert outcome.evaluate("box => box.scrollWidth <= box.clientWidth")
+    assert shown.evaluate("box => box.scrollWidth <= box.clientWidth")
     desk.goto(live.url(f"{HOME}reports/"))
     for name in ("By issue", "By month"):
         box = desk.get_by_role("region", name=name)

@@ -1,5 +1,8 @@
 """When digests go out: which rhythms, by themselves or by hand, and when not."""
 
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import flask
@@ -12,6 +15,7 @@ from newsletter.digests import occurrences, planning
 from newsletter.errors import N_, InkorgError, InvalidInput
 from newsletter.i18n import Language
 from newsletter.models import Mode, Newsletter, Role
+from newsletter.quiet import Quiet
 from newsletter.rhythms import DAY_NAMES, DAYS, ORDINALS
 from newsletter.web import rendering
 from newsletter.web.security import status_of
@@ -44,7 +48,7 @@ MODES = (
     ),
 )
 NUMBERS = ("at_least", "at_most", "wait_days")
-SHOWN_TIMES = 2
+SHOWN_TIMES = 3
 LONGEST_NUMBER = 4  # characters
 LISTED = 8_000  # characters of the list of days
 
@@ -69,6 +73,24 @@ def save(newsletter: Newsletter) -> Response | tuple[str, int]:
     return _back(newsletter)
 
 
+@bp.post("/editor/<slug>/settings/rhythms/check")
+@needs(Role.OWNER)
+def check(newsletter: Newsletter) -> str:
+    """Show the next times as typed, and what cannot be; nothing is saved."""
+    values, wrong = _read()
+    wrong = newsletters.faults(**values) | wrong
+    if "part" not in request.args:
+        first = next(iter(wrong.items()), None)
+        return _page(newsletter, first[1] if first else None, keep_typed=True)
+    words = rendering.words()
+    return render(
+        "editor/_rhythm_check.html",
+        newsletter,
+        times=_times(newsletter, values, wrong),
+        faults={_field(name): words.error(error) for name, error in wrong.items()},
+    )
+
+
 @bp.post("/editor/<slug>/settings/go-ahead")
 @needs(Role.OWNER)
 def go_ahead(newsletter: Newsletter) -> Response:
@@ -80,23 +102,37 @@ def go_ahead(newsletter: Newsletter) -> Response:
 
 
 def _typed() -> dict[str, object]:
+    values, wrong = _read()
+    for error in wrong.values():
+        raise error
+    return values
+
+
+def _read() -> tuple[dict[str, Any], dict[str, InvalidInput]]:
+    """Return what stands in the form, and by its field what cannot be read."""
     form = request.form
-    chosen = form.getlist("rhythms")
-    default = form.get("default_rhythm", "")
-    if added := _added():
-        chosen.append(added)
-    if default and default not in chosen:
-        chosen.append(default)
-    return {
+    values: dict[str, Any] = {
         "mode": form.get("mode", ""),
-        "rhythms": chosen,
-        "default_rhythm": default,
-        **{name: _number(name) for name in NUMBERS},
+        "default_rhythm": form.get("default_rhythm", ""),
         "by_language": "by_language" in form,
         "quiet_days": form.getlist("quiet_days"),
         "holiday_country": form.get("holiday_country", ""),
         "holidays": form.get("holidays", "")[:LISTED].split(),
     }
+    chosen = values["rhythms"] = form.getlist("rhythms")
+    wrong: dict[str, InvalidInput] = {}
+    try:
+        chosen.append(_added())
+    except InvalidInput as error:
+        wrong["add_often"] = error
+    chosen.append(values["default_rhythm"])
+    values["rhythms"] = [one for one in dict.fromkeys(chosen) if one]
+    for name in NUMBERS:
+        try:
+            values[name] = _number(name)
+        except InvalidInput as error:
+            wrong[name] = error
+    return values, wrong
 
 
 def _added() -> str:
@@ -131,15 +167,19 @@ def _number(name: str) -> int:
     return int(text)
 
 
-def _page(newsletter: Newsletter, error: InkorgError | None = None) -> str:
+def _page(
+    newsletter: Newsletter,
+    error: InkorgError | None = None,
+    *,
+    keep_typed: bool = False,
+) -> str:
     words, form = rendering.words(), request.form
-    again = error is not None
+    again = keep_typed or error is not None
+    values, wrong = _read() if again else ({}, {})
     offered = [*USUAL, *newsletter.rhythms, newsletter.default_rhythm]
     listed = [
         (text, _with_time(text, words)) for text in sorted(set(offered), key=_order)
     ]
-    coming = [(text, _with_next(newsletter, text, label)) for text, label in listed]
-    field = getattr(error, "field", "")
     days = [(name, words.gettext(DAY_NAMES[name])) for name in DAYS]
     return render(
         "editor/rhythms.html",
@@ -147,7 +187,7 @@ def _page(newsletter: Newsletter, error: InkorgError | None = None) -> str:
         modes=MODES,
         mode=form.get("mode", "") if again else newsletter.mode.value,
         all_rhythms=listed,
-        coming=coming,
+        times=_times(newsletter, values, wrong),
         chosen=form.getlist("rhythms") if again else newsletter.rhythms,
         default=form.get("default_rhythm", "") if again else newsletter.default_rhythm,
         numbers={
@@ -166,7 +206,7 @@ def _page(newsletter: Newsletter, error: InkorgError | None = None) -> str:
         form=form,
         limits=newsletters,
         now=utcnow(),
-        field="rhythms" if field == "rhythm" else field,
+        field=_field(getattr(error, "field", "") or ""),
         error=words.error(error) if error else "",
     )
 
@@ -183,24 +223,53 @@ def _with_time(text: str, words: Language) -> str:
     )
 
 
-def _with_next(newsletter: Newsletter, text: str, label: str) -> str:
-    """Add the next two times of a rhythm, quiet days thought of."""
-    words, zone, at = rendering.words(), newsletter.timezone, utcnow()
-    quiet_days = occurrences.quiet_of(newsletter)
-    found: list[str] = []
-    while len(found) < SHOWN_TIMES:
-        moment = rhythms.next_after(text, zone, at)
-        if moment is None:
-            return label
-        at = moment
-        local = quiet_days.after(moment).astimezone(ZoneInfo(zone))
-        found.append(words.short_day(local.date()))
-    return words.gettext(
-        "%(rhythm)s: next %(first)s, then %(second)s",
-        rhythm=label,
-        first=found[0],
-        second=found[1],
+def _times(
+    newsletter: Newsletter,
+    values: Mapping[str, Any],
+    wrong: Mapping[str, InvalidInput],
+) -> list[tuple[str, list[str]]]:
+    """Return each rhythm that readers can choose with its next times, in words.
+
+    Of what is typed; where that cannot be, of what is kept.
+    """
+
+    def chosen(name: str) -> Any:
+        if name not in values or name in wrong:
+            return getattr(newsletter, name)
+        is_wrong = newsletters.faults(**{name: values[name]})
+        return getattr(newsletter, name) if is_wrong else values[name]
+
+    words = rendering.words()
+    quiet_days = Quiet.of(
+        newsletter.timezone,
+        *(chosen(name) for name in ("quiet_days", "holidays", "holiday_country")),
     )
+    found = []
+    for text in sorted(set(chosen("rhythms")), key=_order):
+        moments = occurrences.coming(
+            text, quiet_days, after=utcnow(), count=SHOWN_TIMES
+        )
+        said = [_time(words, newsletter.timezone, due, at) for due, at in moments]
+        found.append((_with_time(text, words), said))
+    return found
+
+
+def _time(words: Language, timezone: str, due: datetime, at: datetime) -> str:
+    """Say on which day a digest comes, and in place of which quiet one."""
+    zone = ZoneInfo(timezone)
+    day, named = at.astimezone(zone).date(), due.astimezone(zone).date()
+    if day == named:
+        return words.weekday(day)
+    return words.gettext(
+        "%(day)s, as %(quiet)s is quiet",
+        day=words.weekday(day),
+        quiet=words.weekday(named),
+    )
+
+
+def _field(name: str) -> str:
+    """Return where on the page a fault of a field is said."""
+    return {"rhythm": "rhythms", "default_rhythm": "rhythms"}.get(name, name)
 
 
 def _order(text: str) -> tuple[object, ...]:

@@ -10,6 +10,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import select
 
+from newsletter import i18n
 from newsletter.db import Database, utcnow
 from newsletter.digests import drafts, planning
 from newsletter.models import IssueState, Mode, Newsletter, Role
@@ -133,24 +134,47 @@ def test_what_cannot_be_is_refused_and_what_was_typed_is_kept(
     assert stored(database).mode is Mode.HAND
 
 
-def test_each_rhythm_says_when_it_next_falls_due(
+def test_the_next_times_and_what_cannot_be_are_told_as_typed(
     client: FlaskClient, database: Database
 ) -> None:
-    with database.transaction() as session:
-        found = session.scalars(select(Newsletter)).one()
-        found.quiet_days = ["mon"]
-    page = client.get(PAGE).text
-    told = re.search(r"Varje vecka, på måndagar, kl. 08:00: nästa ([^<]+)", page)
-    assert told, page
-    today = utcnow().astimezone(ZoneInfo("Europe/Stockholm")).date()
-    tuesdays = [
-        one.strftime("%-d")
-        for one in (today + timedelta(days=n) for n in range(16))
-        if one.weekday() == 1
+    soon = utcnow() + timedelta(minutes=1)
+    today = soon.astimezone(ZoneInfo("Europe/Stockholm")).date()
+    mondays = [today + timedelta(days=n) for n in range(36)]
+    mondays = [day for day in mondays if day.weekday() == 0]
+    assert "följer inläggen" not in client.get(PAGE).text
+    typed = filled(
+        client,
+        quiet_days=["mon"],
+        holidays=(mondays[1] + timedelta(days=1)).isoformat(),
+        holiday_country="",
+        add_often="weekly",
+        add_day="mon",
+        add_time="23:59",
+    )
+    part = client.post(f"{PAGE}/check?part=1", data=typed).text
+    words = i18n.language("sv")
+    told = re.search(r"på måndagar, kl. 23:59</span>(.+?)</li>", part)
+    assert told
+    said = re.findall(r'coming-day">([^<]+)', told[1])
+    moved = [1, 2, 1]  # the second one's Tuesday is quiet too
+    assert said[:3] == [
+        f"{words.weekday(day + timedelta(days=more))}, då {words.weekday(day)} är lugn"
+        for day, more in zip(mondays, moved, strict=False)
     ]
-    first, second = told[1].split(", sedan ")
-    assert first.split()[0] in tuesdays
-    assert second.split()[0] in tuesdays
+    assert "följer inläggen" in part
+    assert "data-fault" not in part
+    # Every fault at once, each for its field; the rest is told all the same.
+    wrong = {"at_most": "101", "wait_days": "x", "holidays": "jul", "add_time": "8"}
+    part = client.post(f"{PAGE}/check?part=1", data={**typed, **wrong}).text
+    assert set(re.findall(r'data-fault="(\w+)"', part)) == {
+        *("at_most", "wait_days", "holidays", "add_often"),
+    }
+    assert "på måndagar, kl. 08:00" in part
+    page = client.post(f"{PAGE}/check", data=typed).text  # without the script
+    assert said[0] in page
+    assert 'value="23:59"' in page
+    assert stored(database).mode is Mode.HAND
+    assert stored(database).quiet_days == []
 
 
 def test_after_a_restored_backup_an_owner_lets_digests_go_again(

@@ -51,8 +51,14 @@ def listed_newsletters(session: Session) -> list[Newsletter]:
 
 def sender_line(newsletter: Newsletter) -> str:
     """Return who sends and from where on one line, each named once (LEG-20)."""
-    lines = [line.strip(" ,") for line in newsletter.postal_address.splitlines()]
-    name = newsletter.publisher.strip() or newsletter.from_name.strip()
+    names = newsletter.publisher.strip(), newsletter.from_name.strip()
+    return line_of(*names, newsletter.postal_address)
+
+
+def line_of(publisher: str, from_name: str, postal_address: str) -> str:
+    """Return what `sender_line` would, of settings that may be no more than typed."""
+    lines = [line.strip(" ,") for line in postal_address.splitlines()]
+    name = publisher or from_name
     if not any(line.casefold().startswith(name.casefold()) for line in lines):
         lines.insert(0, name)
     return ", ".join(line for line in lines if line)

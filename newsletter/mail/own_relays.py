@@ -138,6 +138,24 @@ def opened(settings: Settings, row: NewsletterRelay, slug: str) -> Relay:
     return _relay(settings, row, slug, password)
 
 
+def checked(settings: Settings, draft: Draft) -> Draft:
+    """Return what is typed as it is kept. Raises InvalidInput."""
+    host, user = draft.host.strip().rstrip(".").lower(), draft.user.strip()
+    if not _HOST.fullmatch(host):
+        raise InvalidInput(
+            N_("Write the server's name, such as smtp.example.org."), field="host"
+        )
+    if draft.security not in SECURITIES:
+        raise InvalidInput(N_("Choose one of the list."), field="security")
+    if len(user) > 320 or _CONTROL.search(user):
+        raise InvalidInput(
+            N_("A user name is one line of at most 320 characters."), field="user"
+        )
+    _check_place(settings, host, draft)
+    _check_numbers(draft)
+    return replace(draft, host=host, user=user)
+
+
 def drafted(
     session: Session, settings: Settings, newsletter: Newsletter, draft: Draft
 ) -> Relay:
@@ -145,9 +163,9 @@ def drafted(
 
     The kept password goes to no other place than it was typed for.
     """
-    checked = _checked(settings, draft)
-    password = _password(session, settings, newsletter, checked)
-    return _relay(settings, checked, newsletter.slug, password)
+    wanted = checked(settings, draft)
+    password = _password(session, settings, newsletter, wanted)
+    return _relay(settings, wanted, newsletter.slug, password)
 
 
 def save(
@@ -162,16 +180,16 @@ def save(
 
     Running workers take it up by themselves, within a second or two.
     """
-    checked = _checked(settings, draft)
-    password = _password(session, settings, newsletter, checked)
+    wanted = checked(settings, draft)
+    password = _password(session, settings, newsletter, wanted)
     make_ready(session, newsletter)
     row = of(session, newsletter.id)
     if row is None:
         row = NewsletterRelay(newsletter_id=newsletter.id)
     for name in Draft.__slots__:
         if name != "password":
-            setattr(row, name, getattr(checked, name))
-    if draft.password is not None or not checked.user:
+            setattr(row, name, getattr(wanted, name))
+    if draft.password is not None or not wanted.user:
         row.password = keys.encrypt_password(settings, password)
     row.active, row.changed_at = True, now
     session.add(row)
@@ -345,24 +363,6 @@ def _checked_password(password: str) -> str:
             N_("A password is one line of 1 to 1000 characters."), field="password"
         )
     return password
-
-
-def _checked(settings: Settings, draft: Draft) -> Draft:
-    """Return what is typed as it is kept. Raises InvalidInput."""
-    host, user = draft.host.strip().rstrip(".").lower(), draft.user.strip()
-    if not _HOST.fullmatch(host):
-        raise InvalidInput(
-            N_("Write the server's name, such as smtp.example.org."), field="host"
-        )
-    if draft.security not in SECURITIES:
-        raise InvalidInput(N_("Choose one of the list."), field="security")
-    if len(user) > 320 or _CONTROL.search(user):
-        raise InvalidInput(
-            N_("A user name is one line of at most 320 characters."), field="user"
-        )
-    _check_place(settings, host, draft)
-    _check_numbers(draft)
-    return replace(draft, host=host, user=user)
 
 
 def _check_place(settings: Settings, host: str, draft: Draft) -> None:

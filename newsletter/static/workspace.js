@@ -100,10 +100,15 @@ if (checks) {
 
 // A form that the server judges while one types: what cannot be is said at its field, and
 // parts of the page that depend on it follow. Nothing is saved.
+const fieldOf = (form, name) => {
+  const found = form.elements[name] ?? form.elements[`${name}_url`]; // several in a row
+  return found instanceof RadioNodeList ? found[0] : found;
+};
+const boxOf = (form, name) => fieldOf(form, name)?.closest(".field");
+
 function tellFault(form, name, text) {
-  const found = form.elements[name];
-  const field = found instanceof RadioNodeList ? found[0] : found;
-  const box = field?.closest(".field");
+  const field = fieldOf(form, name);
+  const box = boxOf(form, name);
   if (!box) return;
   const id = `${name}-error`;
   const old = document.getElementById(id);
@@ -124,6 +129,7 @@ function tellFault(form, name, text) {
 
 function judge(form) {
   const told = new Set();
+  const touched = new Set(); // a field that nobody has come to yet is not blamed
   let timer = 0;
   let asked = 0;
   for (const error of form.querySelectorAll(".error[id$=-error]")) told.add(error.id.replace(/-error$/, ""));
@@ -140,13 +146,17 @@ function judge(form) {
       if (here && here.innerHTML !== part.innerHTML) here.replaceChildren(...part.childNodes);
     }
     const faults = new Map();
-    for (const one of drawn.querySelectorAll("[data-fault]")) faults.set(one.dataset.fault, one.textContent);
+    for (const one of drawn.querySelectorAll("[data-fault]")) {
+      const { fault } = one.dataset;
+      if (told.has(fault) || touched.has(boxOf(form, fault))) faults.set(fault, one.textContent);
+    }
     for (const name of new Set([...told, ...faults.keys()])) tellFault(form, name, faults.get(name) ?? "");
     told.clear();
     for (const name of faults.keys()) told.add(name);
   }
 
-  form.addEventListener("input", () => {
+  form.addEventListener("input", (event) => {
+    touched.add(event.target.closest(".field"));
     clearTimeout(timer);
     timer = setTimeout(look, 400);
   });

@@ -12,7 +12,7 @@ from flask import Blueprint, Response, request
 from werkzeug.datastructures import MultiDict
 from werkzeug.wrappers import Response as AnyResponse
 
-from newsletter import colours, i18n
+from newsletter import i18n
 from newsletter.db import db, utcnow
 from newsletter.digests import compose, logos, samples, themes, wording
 from newsletter.digests import design as designs
@@ -36,7 +36,7 @@ from newsletter.web.workspace.access import (
     undoable,
     writing,
 )
-from newsletter.web.workspace.newsletter_settings import safe_accent
+from newsletter.web.workspace.newsletter_settings import told_accent
 
 bp = Blueprint("design", __name__)
 
@@ -81,7 +81,9 @@ def save(newsletter: Newsletter) -> str | AnyResponse | tuple[str, int]:
 def accent_sample(newsletter: Newsletter) -> str:
     """Draw a colour as readers would see it, while it is being chosen."""
     return render(
-        "editor/_accent_told.html", newsletter, **_told(request.args.get("accent", ""))
+        "editor/_accent_told.html",
+        newsletter,
+        **told_accent(request.args.get("accent", "")),
     )
 
 
@@ -259,18 +261,6 @@ def _issue(
     return issue
 
 
-def _told(typed: str) -> dict[str, object]:
-    """Return a colour, and what becomes of it where it would be hard to read."""
-    colour = safe_accent(typed).lower()
-    found = colours.accent(colour)
-    return {
-        "accent": found,
-        "colour": colour,
-        "by_day": colours.contrast(colour, colours.LIGHT_GROUND),
-        "by_night": colours.contrast(colour, colours.DARK_GROUND),
-    }
-
-
 def _title(name: str) -> str:
     """Return what a theme is called, also of one that is gone."""
     for theme in themes.available(current_settings()):
@@ -331,7 +321,7 @@ def _page(
         unsaved=unsaved,
         field=getattr(error, "field", ""),
         error=words.error(error) if error else "",
-        **_told(draft.accent),
+        **told_accent(draft.accent),
     )
 
 

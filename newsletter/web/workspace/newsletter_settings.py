@@ -62,8 +62,19 @@ def save(newsletter: Newsletter) -> Response | tuple[str, int]:
 @bp.post("/editor/<slug>/settings/check")
 @needs(Role.OWNER)
 def check(newsletter: Newsletter) -> str:
-    """Try the relay and look up the sender's domain as typed; nothing is saved."""
+    """Try the relay and look up the sender's domain as typed; nothing is saved.
+
+    Of the fields alone, it says what is wrong and how the rest would look.
+    """
     typed = {name: request.form.get(name, "")[:MOST_TYPED] for name in LINES}
+    if request.args.get("part") == "fields":
+        return render(
+            "editor/_settings_check.html",
+            newsletter,
+            sample=_sample(newsletter, typed),
+            sender_line=_sender_line(typed),
+            faults=_faults(),
+        )
     found = _checked(newsletter, typed)
     if "part" in request.args:
         sample = _sample(newsletter, typed)
@@ -75,11 +86,19 @@ def check(newsletter: Newsletter) -> str:
 @needs(Role.OWNER)
 def accent_sample(newsletter: Newsletter) -> str:
     """Draw a colour as readers would see it, while it is being chosen."""
-    chosen = safe_accent(request.args.get("accent", ""))
-    return render("editor/_accent.html", newsletter, accent=colours.accent(chosen))
+    told = told_accent(request.args.get("accent", ""))
+    return render("editor/_accent_told.html", newsletter, **told)
 
 
 def _typed() -> dict[str, Any]:
+    values, wrong = _read()
+    for error in wrong.values():
+        raise error
+    return values
+
+
+def _read() -> tuple[dict[str, Any], dict[str, InvalidInput]]:
+    """Return what stands in the form, and by its field what cannot be read."""
     form = request.form
     values: dict[str, Any] = {name: form.get(name, "") for name in LINES}
     values |= {name: name in form for name in SWITCHES}
@@ -91,12 +110,21 @@ def _typed() -> dict[str, Any]:
         )
         if name.strip() or url.strip()
     ]
+    wrong = {}
     for name in NUMBERS:
         number = form.get(name, "")
-        if not number.isdecimal() or len(number) > 4:
-            raise InvalidInput(N_("Write a number."), field=name)
-        values[name] = int(number)
-    return values
+        if number.isdecimal() and len(number) <= 4:
+            values[name] = int(number)
+        else:
+            wrong[name] = InvalidInput(N_("Write a number."), field=name)
+    return values, wrong
+
+
+def _faults() -> dict[str, str]:
+    """Say what is wrong with what is typed, by field."""
+    values, wrong = _read()
+    found = {**newsletters.faults(**values), **wrong}
+    return {name: rendering.words().error(error) for name, error in found.items()}
 
 
 def _checked(newsletter: Newsletter, typed: dict[str, str]) -> dict[str, object]:
@@ -122,6 +150,15 @@ def _sample(newsletter: Newsletter, typed: dict[str, Any]) -> dict[str, str]:
         "from_email": typed["from_email"].strip(),
         "date": words.moment(utcnow(), zone),
     }
+
+
+def _sender_line(typed: dict[str, Any]) -> str:
+    """Return who sends and from where, as each mail says it; "" without an address."""
+    names = ("publisher", "from_name", "postal_address")
+    publisher, from_name, postal_address = (typed[name].strip() for name in names)
+    if not postal_address:
+        return ""
+    return newsletters.line_of(publisher, from_name, postal_address)
 
 
 def _probed(newsletter: Newsletter) -> Iterator[Probe]:
@@ -163,8 +200,9 @@ def _page(
         all_languages=[(code, i18n.language(code).name) for code in i18n.available()],
         all_zones=timezones.names(newsletter.timezone),
         social=_social(newsletter, retyped=retyped),
-        accent=colours.accent(safe_accent(values["accent"])),
+        **told_accent(values["accent"]),
         sample=_sample(newsletter, values),
+        sender_line=_sender_line(values),
         field=field,
         error=words.error(error) if error else "",
         **(checked or {}),
@@ -183,6 +221,17 @@ def _social(newsletter: Newsletter, *, retyped: bool) -> list[dict[str, str]]:
     rows = [row for row in rows if row.get("name") or row.get("url")]
     empty = {"name": "", "url": ""}
     return rows + [empty] * max(1, SOCIAL_ROWS - len(rows))
+
+
+def told_accent(typed: str) -> dict[str, object]:
+    """Return a colour, and what becomes of it where it would be hard to read."""
+    colour = safe_accent(typed).lower()
+    return {
+        "accent": colours.accent(colour),
+        "colour": colour,
+        "by_day": colours.contrast(colour, colours.LIGHT_GROUND),
+        "by_night": colours.contrast(colour, colours.DARK_GROUND),
+    }
 
 
 def safe_accent(text: str) -> str:

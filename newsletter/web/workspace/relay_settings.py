@@ -75,7 +75,12 @@ def save(newsletter: Newsletter) -> Response | tuple[str, int]:
 @bp.post("/editor/<slug>/settings/relay/try")
 @needs(Role.OWNER)
 def try_(newsletter: Newsletter) -> str:
-    """Try the relay as typed; nothing is sent or saved."""
+    """Try the relay as typed; nothing is sent or saved.
+
+    Of the fields alone it says what is wrong, and reaches for no server.
+    """
+    if request.args.get("part") == "fields":
+        return render("editor/_faults.html", newsletter, faults=_faults())
     error = None
     try:
         probe = _tried(newsletter, _typed())
@@ -129,6 +134,14 @@ def _tried(newsletter: Newsletter, typed: Draft) -> Probe:
     settings = current_settings()
     relay = own_relays.drafted(db.session(), settings, newsletter, typed)
     return probing.own_relay_probe(relay, settings.ehlo_name)
+
+
+def _faults() -> dict[str, str]:
+    try:
+        own_relays.checked(current_settings(), _typed())
+    except InvalidInput as error:
+        return {error.field or "host": rendering.words().error(error)}
+    return {}
 
 
 def _typed() -> Draft:

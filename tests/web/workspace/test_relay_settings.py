@@ -198,6 +198,14 @@ def test_what_cannot_be_is_said_at_its_field(
             f"{PAGE}/try?part=1", data=filled(client, server, **{field: value})
         )
         assert part.status_code == 200
+        told = client.post(
+            f"{PAGE}/try?part=fields", data=filled(client, server, **{field: value})
+        )
+        assert f'data-fault="{field}"' in told.text
+    seen = server.connections
+    fine = client.post(f"{PAGE}/try?part=fields", data=filled(client, server)).text
+    assert "data-fault" not in fine
+    assert server.connections == seen
     assert kept(database) is None
     anyway = filled(client, server, password="fel", anyway="1")
     assert client.post(PAGE, data=anyway).location == PAGE

@@ -158,7 +158,7 @@ def test_the_next_times_and_what_cannot_be_are_told_as_typed(
     said = re.findall(r'coming-day">([^<]+)', told[1])
     moved = [1, 2, 1]  # the second one's Tuesday is quiet too
     assert said[:3] == [
-        f"{words.weekday(day + timedelta(days=more))}, då {words.weekday(day)} är lugn"
+        f"{words.weekday(day + timedelta(days=more))}, då {words.weekday(day)} är tyst"
         for day, more in zip(mondays, moved, strict=False)
     ]
     assert "följer inläggen" in part

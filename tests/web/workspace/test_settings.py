@@ -79,6 +79,28 @@ def test_what_is_typed_is_checked_and_not_saved(
     assert viewer.post(f"{PAGE}check", data=typed).status_code in {400, 403}
 
 
+def test_each_fault_is_told_as_typed_at_its_field(
+    client: FlaskClient, database: Database
+) -> None:
+    where = f"{PAGE}check?part=fields"
+    part = client.post(where, data=filled(client)).text
+    assert "data-fault" not in part
+    assert "Sveriges Allmännytta, Box 474, 101 29 Stockholm" in part
+    wrong = {
+        "title": "",
+        "reply_to": "nix",
+        "website": "javascript:alert(1)",
+        "undo_seconds": "x",
+        "accent": "röd",
+        "postal_address": " ",
+    }
+    part = client.post(where, data=filled(client, **wrong)).text
+    faults = set(re.findall(r'data-fault="(\w+)"', part))
+    assert faults == set(wrong) - {"postal_address"}
+    assert "går inget utskick att skicka" in part
+    assert stored(database).title != "Labbet"
+
+
 def stored(database: Database) -> Newsletter:
     with database.reading() as session:
         return session.scalars(select(Newsletter)).one()
@@ -136,7 +158,7 @@ def test_what_cannot_be_is_refused_and_what_was_typed_is_kept(
 
 def test_the_colour_is_drawn_while_it_is_chosen(client: FlaskClient) -> None:
     sample = client.get(f"{PAGE}accent?accent=%23ffee00").text
-    assert sample.lstrip().startswith("<svg")
+    assert "Läsarna ser" in sample
     fills = re.findall(r'fill="(#[0-9a-f]{6})"', sample)
     assert "#ffee00" not in fills[2:4], "too light to read on paper: made darker"
     assert client.get(f"{PAGE}accent?accent=<script>").status_code == 200

@@ -7,10 +7,11 @@ where the relay is slow.
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import chain
+from itertools import chain, groupby, repeat
+from operator import attrgetter
 
 from newsletter.mail.dkim import Seal
 from newsletter.mail.ledger import SINGLE, Claim
@@ -18,6 +19,7 @@ from newsletter.mail.mime import NOBODY, Frozen
 
 FRESH_SECONDS = 1.0
 RATE_WINDOW_SECONDS = 2.0
+_message_of = attrgetter("message_id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +37,25 @@ class Words:
 class Errand:
     """A claim with the words it carries, and when it was claimed and begun."""
 
-    __slots__ = ("at", "begun", "claim", "provider", "ready", "since", "words")
+    __slots__ = (
+        "at",
+        "begun",
+        "claim",
+        "provider",
+        "signature",
+        "since",
+        "values",
+        "words",
+    )
 
-    def __init__(self, claim: Claim, words: Words, since: float, at: datetime) -> None:
+    def __init__(
+        self,
+        claim: Claim,
+        words: Words,
+        since: float,
+        at: datetime,
+        values: tuple[bytes, ...] | None = None,
+    ) -> None:
         """Begin nothing yet; `at` is what its Date will say."""
         self.claim = claim
         self.words = words
@@ -45,12 +63,13 @@ class Errand:
         self.at = at
         self.begun = 0.0
         self.provider = ""  # of the address, where it is counted
-        self.ready: tuple[bytes, tuple[bytes, ...]] | None = None  # signed ahead
+        self.values = values  # the reader's fields
+        self.signature: bytes | None = None  # the headers of one, made ahead
 
-    def sign(self) -> tuple[bytes, tuple[bytes, ...]]:
-        """Return the signature's headers, if any, and the reader's fields."""
+    def fill(self) -> tuple[bytes, ...]:
+        """Return the reader's fields."""
         claim, words = self.claim, self.words
-        values = words.frozen.values(
+        self.values = words.frozen.values(
             address=claim.address,
             delivery_id=claim.id,
             nonce=words.nonce,
@@ -58,13 +77,50 @@ class Errand:
             preferences_token=claim.preferences_token or NOBODY,
             at=self.at,
         )
-        return words.seal.sign(values, self.at) if words.seal else b"", values
+        return self.values
+
+    def sign(self) -> bytes:
+        """Return the signature's headers."""
+        assert self.words.seal  # noqa: S101 (or nobody signs)
+        self.signature = self.words.seal.sign(self.values or self.fill(), self.at)
+        return self.signature
 
     def pieces(self) -> list[bytes]:
         """Return the message as it goes over the wire."""
-        signature, values = self.ready or self.sign()
-        pieces = self.words.frozen.pieces(values)
-        return [signature, *pieces] if signature else pieces
+        words = self.words
+        pieces = words.frozen.pieces(self.values or self.fill())
+        if words.seal:
+            pieces.insert(0, self.signature or self.sign())
+        return pieces
+
+
+def errands_for(
+    claims: Iterable[Claim], words: Mapping[int, Words], *, since: float, at: datetime
+) -> list[Errand]:
+    """Make errands of claims; those of one message are filled at once, if all plain."""
+    errands = []
+    for message_id, group in groupby(claims, _message_of):
+        same, its = list(group), words[message_id]
+        filled = _filled(same, its, at) or repeat(None)
+        for claim, values in zip(same, filled, strict=False):
+            errands.append(Errand(claim, its, since, at, values))
+    return errands
+
+
+def _filled(
+    claims: Sequence[Claim], words: Words, at: datetime
+) -> list[tuple[bytes, ...]] | None:
+    ids, _, _, addresses, _, leave, preferences = zip(*claims, strict=True)
+    if None in leave or None in preferences:
+        return None
+    return words.frozen.plain_values(
+        addresses=addresses,
+        delivery_ids=ids,
+        nonce=words.nonce,
+        leave_tokens=leave,
+        preferences_tokens=preferences,
+        at=at,
+    )
 
 
 class Pace:
@@ -108,18 +164,18 @@ class Speed:
         """Start at nothing."""
         self._clock = clock
         self._at = clock()
-        self._value = 0.0
+        self.latest = 0.0  # as of the last look
 
     def add(self, messages: int) -> None:
         """Count messages."""
-        self._value = self.now() + messages / RATE_WINDOW_SECONDS
+        self.latest = self.now() + messages / RATE_WINDOW_SECONDS
 
     def now(self) -> float:
         """Return the speed."""
         now = self._clock()
-        self._value *= math.exp((self._at - now) / RATE_WINDOW_SECONDS)
+        self.latest *= math.exp((self._at - now) / RATE_WINDOW_SECONDS)
         self._at = now
-        return self._value
+        return self.latest
 
 
 class Desk:
@@ -166,6 +222,13 @@ class Desk:
         if not waiting:
             del self.parked[provider]
         return errand
+
+    def next_bulk(self) -> Errand | None:
+        """Take the first of the bulk that is fresh."""
+        bulk = self.bulk
+        if bulk and bulk[0].since < self._clock() - FRESH_SECONDS:
+            self.drop_stale()
+        return bulk.popleft() if bulk else None
 
     def drop_stale(self) -> None:
         """Set aside what has lain here too long."""

@@ -14,7 +14,7 @@ from newsletter.mail.desk import Desk, Errand
 from newsletter.mail.destinations import HOLD_MINUTES, group_of
 from newsletter.mail.ledger import Outcome
 from newsletter.mail.replies import Verdict
-from newsletter.mail.route import Route
+from newsletter.mail.route import QUICK_SECONDS, Route
 from newsletter.mail.routing import Router
 from newsletter.models import DeliveryState
 
@@ -85,13 +85,15 @@ class Dispatch:
         desk = self.desk
         if desk.closed or route.access.held or self.unwritten >= self.most_unwritten:
             return None
-        desk.drop_stale()
         if desk.bulk and not desk.singles and self._is_plain(route):
-            return desk.bulk.popleft()
+            errand = desk.next_bulk()
+            if errand is not None:
+                return errand
         return self._weighed(route)
 
     def _weighed(self, route: Route) -> Errand | None:
         desk = self.desk
+        desk.drop_stale()
         if self._router:
             self._look_at_relays(self._router)
         errand = None
@@ -146,7 +148,7 @@ class Dispatch:
         return (
             route.unlimited
             and self._router is None
-            and route.is_quick
+            and route.latency < QUICK_SECONDS
             and not self.slowed
             and not route.concurrency.watchful
         )

@@ -219,7 +219,11 @@ class Exchange:
         if ahead is None or len(expected) != 4 or self.leaving:
             return False
         end = data.find(b"\r\n")
-        if not (data.startswith(b"250 ") and self._accepts_next(data[end:])):
+        accepted = data[end:]
+        if not (
+            data.startswith(b"250 ")
+            and (accepted == self._usual or self._accepts_next(accepted))
+        ):
             return False
         step, mail = expected[0]
         if step != _DOT or mail not in self._open or mail.refusal:
@@ -243,8 +247,6 @@ class Exchange:
 
     def _accepts_next(self, replies: bytes) -> bool:
         """Tell whether these accept an envelope; they seldom change their words."""
-        if replies == self._usual:
-            return True
         codes = [line[:4] for line in replies.split(b"\r\n")]
         if codes != [b"", b"250 ", b"250 ", b"354 ", b""]:
             return False

@@ -8,7 +8,7 @@ it finds in text, line breaks included. So control characters and "=?" do not pa
 import base64
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import idna
 
@@ -26,11 +26,13 @@ _Q_SAFE = frozenset(
 )
 _LOCAL = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\u00a1-\U0010ffff-]+(?:\.[^.]+)*")
 _LOCAL_FORBIDDEN = re.compile(r"[\x00-\x20\x7f-\xa0<>()\[\],;:\\\"@]")
-_PLAIN = re.compile(  # nearly every address; what it takes the careful way takes too
-    r"(?=[^@]{1,64}@[^@]{1,253}\Z)[A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*"
-    r"@(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)*"
-    r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_SHORT = 63  # no part of it is too long
+_PLAIN_PATTERN = (  # nearly every address; what it takes the careful way takes too
+    r"[A-Za-z0-9_+-]++(?:\.[A-Za-z0-9_+-]++)*+@"
+    r"[A-Za-z0-9]++(?:-++[A-Za-z0-9]++)*+(?:\.[A-Za-z0-9]++(?:-++[A-Za-z0-9]++)*+)*+"
 )
+_PLAIN = re.compile(_PLAIN_PATTERN)
+_MANY_PLAIN = re.compile(f"(?:{_PLAIN_PATTERN}\n)*+{_PLAIN_PATTERN}")
 _DOMAIN = re.compile(
     r"(?=.{1,253}\Z)[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
     r"(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*"
@@ -82,7 +84,7 @@ def checked_address(address: str) -> str:
     A local part may hold letters beyond ASCII: such an address needs SMTPUTF8.
     Raises InvalidInput for anything that is not plainly one address.
     """
-    if _PLAIN.fullmatch(address):
+    if len(address) <= _SHORT and _PLAIN.fullmatch(address):
         return address
     local, at, domain = address.rpartition("@")
     if at and not domain.isascii():
@@ -94,6 +96,16 @@ def checked_address(address: str) -> str:
             address=ascii(address[:100]),
         )
     return f"{local}@{domain}"
+
+
+def plain_addresses(addresses: Sequence[str]) -> list[bytes] | None:
+    """Encode many addresses; None if one is not so plain as nearly all are."""
+    joined = "\n".join(addresses)
+    if not _MANY_PLAIN.fullmatch(joined):
+        return None
+    found = joined.encode().split(b"\n")
+    many = len(found) == len(addresses) and max(map(len, found)) <= _SHORT
+    return found if many else None
 
 
 def _is_local(local: str) -> bool:

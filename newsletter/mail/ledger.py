@@ -122,6 +122,9 @@ class Claim(NamedTuple):
     preferences_token: str | None
 
 
+_claim = functools.partial(tuple.__new__, Claim)  # `_make`, for a third of its time
+
+
 class Outcome(NamedTuple):
     """What became of a claimed delivery."""
 
@@ -226,8 +229,7 @@ def _claim_range(session: Session, message_id: int, values: dict[str, Any]) -> C
     rows = _look(connection, "fresh", {**values, "after": mark})
     if not rows:
         return Claimed([])
-    claims = [Claim._make(row[:7]) for row in rows if row[7] is None]
-    claims.sort()  # by id, which comes first
+    claims = _wanted(rows)
     last_id = max(row[0] for row in rows)
     connection.execute(_MOVE_MARK, {**values, "last": last_id})
     if claims:
@@ -245,12 +247,18 @@ def _claim_rows(session: Session, values: dict[str, Any], *, single: bool) -> Cl
         rows = connection.execute(_claiming(single=single), values).all()
     else:
         rows = _claim_on_sqlite(connection, values, single=single)
-    claims = [Claim._make(row[:7]) for row in rows if row[7] is None]
-    claims.sort()
+    claims = _wanted(rows)
     if len(claims) < len(rows):
         close_settled(session, {row[1] for row in rows if row[7] is not None})
     last = 0 if single else max((row[0] for row in rows), default=0)
     return Claimed(claims, len(rows) - len(claims), last)
+
+
+def _wanted(rows: Sequence[Sequence[Any]]) -> list[Claim]:
+    """Return the claims among what was looked at, by id."""
+    claims = [_claim(row[:7]) for row in rows if row[7] is None]
+    claims.sort()
+    return claims
 
 
 def settle(
@@ -270,12 +278,11 @@ def settle(
     if not outcomes:
         return
     connection = session.connection()
-    sent = {o.delivery_id: o.reply for o in outcomes if _plainly_sent(o)}
+    sent, rest = _sorted(outcomes)
     if sent:  # which is most
         values = {"rows": json.dumps(sent), "by": worker, "moment": now}
         connection.execute(_SETTLE_SENT[connection.dialect.name], values)
-    if len(sent) < len(outcomes):
-        rest = [o for o in outcomes if not _plainly_sent(o)]
+    if rest:
         if connection.dialect.name == "postgresql":
             connection.execute(_SETTLE_MANY, _columns(rest, worker, now))
         else:
@@ -1094,8 +1101,16 @@ def _settle_on_sqlite(
     )
 
 
-def _plainly_sent(outcome: Outcome) -> bool:
-    return outcome.state is DeliveryState.SENT and not outcome.unknown
+def _sorted(outcomes: Sequence[Outcome]) -> tuple[dict[int, str], list[Outcome]]:
+    """Return the replies to what is plainly sent, and what became of the others."""
+    sent, rest, plainly = {}, [], DeliveryState.SENT
+    for outcome in outcomes:
+        delivery_id, _, state, reply, _, _, unknown, _ = outcome
+        if state is plainly and not unknown:
+            sent[delivery_id] = reply
+        else:
+            rest.append(outcome)
+    return sent, rest
 
 
 _ASK_MARK = (

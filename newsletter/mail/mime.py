@@ -19,13 +19,14 @@ import hashlib
 import json
 import re
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email import policy
 from email.parser import BytesHeaderParser
 from email.utils import format_datetime
-from itertools import chain
+from itertools import repeat
+from operator import itemgetter
 
 from newsletter.errors import N_, InvalidInput
 from newsletter.mail import headers
@@ -41,7 +42,8 @@ _DATE = "dateof" + secrets.token_hex(8)
 _MESSAGE_ID = "idwith" + secrets.token_hex(8)
 _FIELDS = (LEAVE, PREFERENCES, _ADDRESS, _DATE, _MESSAGE_ID)
 _FIELD = re.compile("(" + "|".join(_FIELDS) + ")")
-_TOKEN = re.compile(r"[A-Za-z0-9_-]{22}")
+_TWO_TOKENS = re.compile(r"[A-Za-z0-9_-]{44}")
+_MANY_TOKENS = re.compile(r"(?:[A-Za-z0-9_-]{22}\n)*+[A-Za-z0-9_-]{22}")
 _NONCE = re.compile(r"[A-Za-z0-9_-]{1,32}")
 _ESCAPED = re.compile(r"[^\t -<>-~]{1,8}")  # in runs short enough to remember
 _FEEDBACK_ID = re.compile(r"[\w.-]*(:[\w.-]*){2}:[\w.-]{1,40}", re.ASCII)
@@ -51,6 +53,9 @@ _LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 _LARGE = 8_192  # bytes of a segment that is not worth copying
 _BODY_LINE = 75  # and the "=" of a soft line break makes 76
 _WITH_LIST_HEADERS = frozenset({Kind.DIGEST, Kind.TEST})
+
+
+Pick = Callable[[tuple[bytes, ...]], tuple[bytes, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,15 +91,12 @@ class Frozen:
     segments: tuple[bytes, ...]
     fields: tuple[int, ...]
     domain: str  # of the Message-ID
-    _frame: tuple[bytes, ...] = field(init=False, repr=False, compare=False)
-    _runs: tuple[slice, ...] = field(init=False, repr=False, compare=False)
+    _runs: tuple[Pick, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Lay out once what `pieces` does for each reader."""
-        first, *rest = self.segments
-        frame = (first, *chain.from_iterable((b"", segment) for segment in rest))
-        object.__setattr__(self, "_frame", frame)
-        object.__setattr__(self, "_runs", tuple(_runs(frame)))
+        runs = tuple(_runs(self.segments, self.fields))
+        object.__setattr__(self, "_runs", runs)
 
     @property
     def size(self) -> int:
@@ -143,12 +145,38 @@ class Frozen:
         it should be.
         """
         return (
-            _token(leave_token),
-            _token(preferences_token),
+            *_tokens(leave_token, preferences_token),
             headers.checked_address(address).encode(),
             _date(at),
             b"<d%d%b" % (delivery_id, _id_after(nonce, self.domain)),
         )
+
+    def plain_values(
+        self,
+        *,
+        addresses: Sequence[str],
+        delivery_ids: Sequence[int],
+        nonce: str,
+        leave_tokens: Sequence[str],
+        preferences_tokens: Sequence[str],
+        at: datetime,
+    ) -> list[tuple[bytes, ...]] | None:
+        """Return the fields of many readers, each as `values` does, at half the price.
+
+        What is checked there one by one is checked here in one look. None if anything
+        is unusual, which `values` then tells from what is wrong.
+        """
+        columns = [
+            _plain_tokens(leave_tokens),
+            _plain_tokens(preferences_tokens),
+            headers.plain_addresses(addresses),
+        ]
+        if None in columns:
+            return None
+        leave, preferences, to = filter(None, columns)
+        date, after = _date(at), _id_after(nonce, self.domain)
+        named = [b"<d%d%b" % (number, after) for number in delivery_ids]
+        return list(zip(leave, preferences, to, repeat(date), named, strict=False))
 
     def pieces(self, values: tuple[bytes, ...]) -> list[bytes]:
         """Put one reader's fields, from `values`, between the segments.
@@ -156,9 +184,8 @@ class Frozen:
         What is small becomes one piece. The large ones are the same for all readers and
         are not copied before the wire: joined alone, bytes stay what they are.
         """
-        parts = [*self._frame]
-        parts[1::2] = map(values.__getitem__, self.fields)
-        return [b"".join(parts[run]) for run in self._runs]
+        parts = values + self.segments
+        return [b"".join(run(parts)) for run in self._runs]
 
     def join(self, values: tuple[bytes, ...]) -> bytes:
         """Return one reader's message whole."""
@@ -186,17 +213,28 @@ class Frozen:
         return cls(tuple(segments), tuple(index["fields"]), index["domain"])
 
 
-def _runs(frame: Sequence[bytes]) -> Iterator[slice]:
-    """Yield what of a frame becomes one piece: a large part, or those between two."""
-    start = 0
-    for number, part in enumerate(frame):
-        if len(part) >= _LARGE:
-            if start < number:
-                yield slice(start, number)
-            yield slice(number, number + 1)
-            start = number + 1
-    if start < len(frame):
-        yield slice(start, len(frame))
+def _runs(segments: Sequence[bytes], fields: Sequence[int]) -> Iterator[Pick]:
+    """Yield what picks the parts of each piece out of the fields and the segments.
+
+    A piece is one large segment, or what stands between two of them.
+    """
+    run: list[int] = []
+    for number, segment in enumerate(segments):
+        if len(segment) >= _LARGE:
+            yield from _picking(run)
+            yield from _picking([len(_FIELDS) + number])
+            run = []
+        else:
+            run.append(len(_FIELDS) + number)
+        run += fields[number : number + 1]
+    yield from _picking(run)
+
+
+def _picking(run: Sequence[int]) -> Iterator[Pick]:
+    if len(run) == 1:
+        yield itemgetter(slice(run[0], run[0] + 1))  # a tuple, as of several
+    elif run:
+        yield itemgetter(*run)
 
 
 def freeze(letter: Letter) -> Frozen:
@@ -387,10 +425,20 @@ def _unfolded(block: bytes) -> list[bytes]:
     return re.sub(rb"\r\n[ \t]", b" ", block).split(b"\r\n")
 
 
-def _token(token: str) -> bytes:
-    if not _TOKEN.fullmatch(token):
+def _tokens(leave: str, preferences: str) -> tuple[bytes, bytes]:
+    """Encode two tokens, looked at together."""
+    if len(leave) != TOKEN_CHARACTERS or not _TWO_TOKENS.fullmatch(leave + preferences):
         raise InvalidInput(N_("This is not a reader's token."), field="token")
-    return token.encode()
+    return leave.encode(), preferences.encode()
+
+
+def _plain_tokens(tokens: Sequence[str]) -> list[bytes] | None:
+    """Encode many tokens; None if one of them is none."""
+    joined = "\n".join(tokens)
+    if not _MANY_TOKENS.fullmatch(joined):
+        return None
+    found = joined.encode().split(b"\n")
+    return found if len(found) == len(tokens) else None
 
 
 @functools.lru_cache(maxsize=64)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from time import monotonic
+from time import monotonic, sleep
 from typing import Protocol
 
 from newsletter.config import Relay
@@ -18,6 +18,9 @@ AHEAD_AT_MOST = 2_000
 FIRST_EACH = 5  # messages for each connection, before anything is known
 QUICK_SECONDS = 0.5  # a relay that takes longer keeps a courier free
 SOON_SECONDS = 15.0
+NAP_SHARE = 0.25  # of the time that a message takes
+NAP_SECONDS = 0.0005  # at most
+WORTH_A_NAP = 3  # replies
 IDLE_SECONDS = 20.0  # then a connection is closed
 
 
@@ -59,6 +62,8 @@ class Route:
         self.dry_until = 0.0  # nothing more is granted before
         self.dry_seconds = 0.0  # so long, when it was asked
         self._alarm: asyncio.TimerHandle | None = None
+        self._is_drowsy = False  # a nap is to come
+        self._awake_at = 0  # what `answered` was then
 
     @property
     def busy(self) -> int:
@@ -117,11 +122,30 @@ class Route:
 
     def took(self, seconds: float) -> None:
         """Learn from a message that was answered."""
+        if not self._is_drowsy:  # once for all that came at once
+            self._is_drowsy, self._awake_at = True, self.answered
+            asyncio.get_running_loop().call_soon(self._nap)
         self.answered += 1
         if self.latency:
             self.latency += 0.1 * (seconds - self.latency)
         else:
             self.latency = seconds
+
+    def nap_seconds(self, heard: int) -> float:
+        """Return how long to let replies gather, when so few came at once; 0: not.
+
+        To wake for each costs as much as half of sending a message. A relay that has
+        the other connections' mail to go through meanwhile is not kept waiting; where a
+        reply takes a round trip, as much would not come in that time.
+        """
+        seconds = min(self.latency * NAP_SHARE, NAP_SECONDS)
+        is_worth_it = self.speed.latest * seconds >= WORTH_A_NAP
+        return seconds if is_worth_it and 2 * heard < self.connected else 0.0
+
+    def _nap(self) -> None:
+        self._is_drowsy = False
+        if seconds := self.nap_seconds(self.answered - self._awake_at):
+            sleep(seconds)
 
     def measure(self) -> None:
         """Bring the speed up to date."""

@@ -34,7 +34,7 @@ from newsletter.db import Database, utcnow
 from newsletter.mail import ledger
 from newsletter.mail.clerk import Ask, Clerk, Result, Turn
 from newsletter.mail.couriers import Courier
-from newsletter.mail.desk import Errand
+from newsletter.mail.desk import Errand, errands_for
 from newsletter.mail.dispatch import MOST_UNWRITTEN, Dispatch
 from newsletter.mail.ledger import Outcome
 from newsletter.mail.route import IDLE_SECONDS, Route
@@ -142,14 +142,16 @@ class Sender:
 
     def settle(self, outcome: Outcome) -> None:
         """Hand in what became of an errand."""
-        self._outcomes.append(outcome)
+        outcomes = self._outcomes
+        if not outcomes:  # or they know of it
+            self._ring()
+        outcomes.append(outcome)
         self.dispatch.unwritten += 1
-        if len(self._outcomes) == self._enough:
+        if len(outcomes) == self._enough:
             self._much.set()
         if self.lost:
             self.lost.pop(outcome.delivery_id, None)
         self.delivered += outcome.state is _SENT
-        self._ring()
 
     def give_back(self, errand: Errand) -> None:
         """Hand in an errand that comes back unused."""
@@ -408,8 +410,9 @@ class Sender:
                 route.access.want(route.relay.connections)
         if result.slowed is not None:
             self.dispatch.refresh(result.slowed)
-        words, since, at = result.words, result.since, self.now()
-        errands = [Errand(c, words[c.message_id], since, at) for c in result.claims]
+        errands = errands_for(
+            result.claims, result.words, since=result.since, at=self.now()
+        )
         self.dispatch.lay_down(self._signers.take(errands))
 
     def _put_back(self, turn: Turn) -> None:

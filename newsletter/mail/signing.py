@@ -73,7 +73,7 @@ def _sign_all(errands: list[Errand]) -> None:
     """Sign what can be signed; who takes up the rest will see what is wrong with it."""
     for errand in errands:
         try:
-            errand.ready = errand.sign()
+            errand.sign()
         except InvalidInput:
             continue
         except Exception:  # a bug of ours must not stop the others

@@ -38,7 +38,8 @@ from newsletter.networks import Allowed
 LINE_LIMIT = 65_536  # octets of an unfinished reply; RFC 5321 asks for 512
 SLOWEST_PULSE = 1.0  # seconds
 _FIRST_DIGITS = b"2345"
-_PATH = re.compile(r"[^\s<>\x00-\x20\x7f]{0,320}")
+_PATH_LIMIT = 320
+_PATH = re.compile(rf"[^\s<>\x00-\x20\x7f]{{0,{_PATH_LIMIT}}}")
 _NOT_XTEXT = re.compile(r"[^!-*,-<>-~]")  # RFC 3461 §4
 # Apart from the others', so that a slow DNS of one's own holds up nobody else.
 _LOOK_UPS = ThreadPoolExecutor(4, thread_name_prefix="look-up")
@@ -537,9 +538,19 @@ class Connection(asyncio.Protocol):
 
 
 def _path(address: str) -> bytes:
-    if not _PATH.fullmatch(address):
+    if not (_is_plain(address) or _PATH.fullmatch(address)):
         raise ValueError("not an address for an envelope")
     return address.encode()
+
+
+def _is_plain(address: str) -> bool:
+    """Tell what the pattern tells of nearly every address, in half of its time."""
+    return (
+        address.isascii()
+        and address.isprintable()
+        and not (" " in address or "<" in address or ">" in address)
+        and len(address) <= _PATH_LIMIT
+    )
 
 
 @functools.lru_cache(maxsize=64)

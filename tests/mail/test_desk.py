@@ -1,9 +1,19 @@
 """The desk, the pace and the speed, on a clock that the test turns."""
 
+from typing import Any
+
 import pytest
 
 from newsletter.mail import mime
-from newsletter.mail.desk import FRESH_SECONDS, Desk, Errand, Pace, Speed, Words
+from newsletter.mail.desk import (
+    FRESH_SECONDS,
+    Desk,
+    Errand,
+    Pace,
+    Speed,
+    Words,
+    errands_for,
+)
 from newsletter.mail.ledger import Claim
 from tests.factories import NOW
 from tests.mail.letters import make_letter
@@ -24,6 +34,35 @@ class Clock:
 def errand(number: int, *, lane: int = 1, since: float = 1000.0) -> Errand:
     claim = Claim(number, 1, lane, f"r{number}@exempel.example", 0, None, None)
     return Errand(claim, WORDS, since, NOW)
+
+
+@pytest.mark.parametrize("odd", ["", "address", "token", "nobody"])
+def test_errands_of_one_message_are_filled_at_once(odd: str) -> None:
+    """One that is odd leaves all of its message for a careful look, and no other's."""
+    claims = [
+        Claim(number, message, 1, f"r{number}@b.example", 0, "a" * 22, "b" * 22)
+        for number, message in ((1, 7), (2, 7), (3, 8))
+    ]
+    change: dict[str, dict[str, Any]] = {
+        "address": {"address": "å@b.example"},
+        "token": {"leave_token": "kort"},
+        "nobody": {"preferences_token": None},
+    }
+    claims[1] = claims[1]._replace(**change.get(odd, {}))
+    errands = errands_for(claims, {7: WORDS, 8: WORDS}, since=1000.0, at=NOW)
+    assert [one.claim for one in errands] == claims
+    assert [bool(one.values) for one in errands] == [not odd, not odd, True]
+    assert errands[0].pieces() == Errand(claims[0], WORDS, 1000.0, NOW).pieces()
+
+
+def test_bulk_that_is_stale_is_passed() -> None:
+    clock = Clock()
+    desk = Desk(clock)
+    desk.put([errand(1), errand(2, since=clock.now + 5)])
+    clock.now += 5 + FRESH_SECONDS / 2
+    taken = desk.next_bulk()
+    assert (taken and taken.claim.id, desk.stale) == (2, [1])
+    assert desk.next_bulk() is None
 
 
 def test_single_mails_lie_apart() -> None:

@@ -380,6 +380,56 @@ def test_an_address_that_is_none_is_refused(address: str) -> None:
         mime.freeze(make_letter(from_email=address))
 
 
+ordinary = st.sampled_from([READER, "a@b.example", "x_1+y-z@a-b.c1.example"])
+anything = st.one_of(
+    ordinary,
+    st.sampled_from([*BAD_ADDRESSES, "å@b.example", "a@b.example\nc@d.example"]),
+    st.text("aZ9.@-_+ \n", max_size=12),
+    st.emails(),
+)
+tokens = st.sampled_from([LEAVE_TOKEN, PREFERENCES_TOKEN])
+odd_tokens = st.sampled_from(
+    ["", "kort", "å" * 22, LEAVE_TOKEN + "\n", f"{LEAVE_TOKEN}\n{LEAVE_TOKEN}"]
+)
+reader_fields = st.tuples(ordinary, tokens, tokens)
+odd_reader_fields = st.tuples(
+    anything, st.one_of(tokens, odd_tokens), st.one_of(tokens, odd_tokens)
+)
+
+
+@given(st.lists(reader_fields, max_size=3), odd_reader_fields, st.booleans())
+def test_many_readers_fields_are_those_of_each(
+    readers: list[tuple[str, str, str]], odd: tuple[str, str, str], last: bool
+) -> None:
+    """All are plain and checked, or nothing is said; whoever is first or last."""
+    frozen = mime.freeze(make_letter())
+    readers = [*readers, odd] if last else [odd, *readers]
+    addresses, leave, preferences = zip(*readers, strict=True)
+    found = frozen.plain_values(
+        addresses=addresses,
+        delivery_ids=range(len(readers)),
+        nonce="n",
+        leave_tokens=leave,
+        preferences_tokens=preferences,
+        at=NOW,
+    )
+    if found is None:
+        assert not (odd[0] == READER and {*odd[1:]} <= {LEAVE_TOKEN, PREFERENCES_TOKEN})
+        return
+    assert found == [
+        frozen.values(
+            address=address,
+            delivery_id=number,
+            nonce="n",
+            leave_token=leave_token,
+            preferences_token=preferences_token,
+            at=NOW,
+        )
+        for number, (address, leave_token, preferences_token) in enumerate(readers)
+    ]
+    assert b"\n" not in b"".join(value for values in found for value in values)
+
+
 @pytest.mark.parametrize(
     ("address", "written"),
     [

@@ -54,6 +54,7 @@ def axe(page: Page, within: str = "document", without: tuple[str, ...] = ()) -> 
 
     `without` names rules that do not apply, such as a page's for a mail.
     """
+    page.evaluate(AXE)
     report = violations(page, within, without)
     assert not report, f"{page.url}\n" + "\n".join(report)
 
@@ -61,11 +62,13 @@ def axe(page: Page, within: str = "document", without: tuple[str, ...] = ()) -> 
 def violations(
     page: Page, within: str = "document", without: tuple[str, ...] = ()
 ) -> list[str]:
-    """Return what axe-core finds wrong on the page."""
-    page.evaluate(AXE)
+    """Return what axe-core, which must be there, finds wrong on the page.
+
+    It does not look into frames: they hold mails, in which no script runs.
+    """
     rules = ", ".join(f"'{rule}': {{enabled: false}}" for rule in without)
     options = f"runOnly: {AXE_TAGS}, resultTypes: ['violations'], rules: {{{rules}}}"
-    found = page.evaluate(f"axe.run({within}, {{{options}}})")
+    found = page.evaluate(f"axe.run({within}, {{{options}, iframes: false}})")
     return [
         f"{violation['id']}: {violation['help']}\n    "
         + "\n    ".join(
@@ -113,9 +116,9 @@ def settings(settings: Settings) -> Settings:
 
 
 @contextmanager
-def serving(app: Flask, base_url: str) -> Iterator[Live]:
-    """Serve the application at the port of its address."""
-    port = int(base_url.rpartition(":")[2])
+def serving(app: Flask, base_url: str, port: int = 0) -> Iterator[Live]:
+    """Serve the application, at the port of its address unless another is given."""
+    port = port or int(base_url.rpartition(":")[2])
     server = make_server("127.0.0.1", port, app, threaded=True, request_handler=_Quiet)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
@@ -143,12 +146,12 @@ def live(app: Flask, settings: Settings) -> Iterator[Live]:
 
 
 @contextmanager
-def browsing() -> Iterator[Browser]:
+def browsing(*options: str) -> Iterator[Browser]:
     """Run a Chromium."""
+    usual = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=CHROMIUM,
-            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
+            executable_path=CHROMIUM, args=[*usual, *options]
         )
         yield browser
         browser.close()

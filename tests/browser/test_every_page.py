@@ -28,6 +28,7 @@ def test_every_page_is_accessible_fits_and_keeps_to_itself(
         ways = [way for way in WAYS if way.language == language]
         for number, place in enumerate(places[turn :: len(LANGUAGES)]):
             way = ways[number % len(ways)]
-            wrong += (f"{place.name} {way}: {x}" for x in tour.look(place, way))
+            for _, line in tour.look(place, [way]):
+                wrong.append(f"{place.name} {way}: {line}")
     tour.close()
     assert wrong == [], "\n".join(wrong)

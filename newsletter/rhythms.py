@@ -13,7 +13,8 @@ comes twice, it is due the first time.
 
 import calendar
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
@@ -103,6 +104,22 @@ def describe(text: str, words: Language) -> str:
         ordinal=words.gettext(ORDINALS[rhythm.ordinal]),
         day=words.gettext(DAY_NAMES[rhythm.day]),
     )
+
+
+def describe_each(texts: Iterable[str], words: Language) -> list[tuple[str, str]]:
+    """Pair rhythms with words, and with their time where that alone differs."""
+    said = [(text, describe(text, words)) for text in texts]
+    often = Counter(described for _, described in said)
+    return [
+        (text, _at(text, described, words) if often[described] > 1 else described)
+        for text, described in said
+    ]
+
+
+def _at(text: str, described: str, words: Language) -> str:
+    rhythm = parse(text)
+    time_of_day = f"{rhythm.hour:02}:{rhythm.minute:02}"
+    return words.gettext("%(rhythm)s, at %(time)s", rhythm=described, time=time_of_day)
 
 
 def occurrences(

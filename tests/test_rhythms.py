@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from newsletter import rhythms
+from newsletter import i18n, rhythms
 from newsletter.errors import InvalidInput
 from newsletter.quiet import Quiet, check_country, check_dates, check_weekdays
 
@@ -175,3 +175,13 @@ def test_quiet_days_are_checked() -> None:
 
 def _many() -> list[str]:
     return [str(date(2026, 1, 1) + timedelta(days=n)) for n in range(201)]
+
+
+def test_rhythms_that_differ_in_their_time_alone_say_it() -> None:
+    texts = ["each", "weekly:mon@07:30", "weekly:mon@12:00", "weekly:tue@07:30"]
+    assert dict(rhythms.describe_each(texts, i18n.language("en"))) == {
+        "each": "Each post as it comes",
+        "weekly:mon@07:30": "Every week, on Monday, at 07:30",
+        "weekly:mon@12:00": "Every week, on Monday, at 12:00",
+        "weekly:tue@07:30": "Every week, on Tuesday",
+    }

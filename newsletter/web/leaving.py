@@ -107,8 +107,7 @@ def _page(
         said=said if said in SAID and not has_left else "",
         can_undo=can_undo,
         rhythm=frame.rhythm_in_a_sentence(subscription.rhythm),
-        fewer=[
-            (text, rhythms.describe(text, words()))
-            for text in (offered if can_undo or not has_left else [])
-        ],
+        fewer=rhythms.describe_each(
+            offered if can_undo or not has_left else [], words()
+        ),
     )

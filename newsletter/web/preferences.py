@@ -189,10 +189,9 @@ def _page(token: str, *, said: str = "", error: InvalidInput | None = None) -> s
         wrong={error.field: words().error(error)} if error else {},
         suggestion=error.values.get("suggestion", "") if error else "",
         typed=request.form.get("email", "")[:300],
-        rhythms=[
-            (text, rhythms.describe(text, words()))
-            for text in _with(choices.offered_rhythms(newsletter), subscription.rhythm)
-        ],
+        rhythms=rhythms.describe_each(
+            _with(choices.offered_rhythms(newsletter), subscription.rhythm), words()
+        ),
         languages=[
             (code, i18n.language(code).name)
             for code in _with(

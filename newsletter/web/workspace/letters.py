@@ -259,7 +259,7 @@ def _page(
         preflight=preflight.panel(preflight.look(db.session(), issue)),
         letter_languages=[(code, words.name_of(code)) for code in offered],
         topics=[(topic.slug, topic.name) for topic in known.topics.values()],
-        rhythms=[(text, rhythms.describe(text, words)) for text in known.rhythms],
+        rhythms=rhythms.describe_each(known.rhythms, words),
         spans=list(dict.fromkeys([*SPANS, *filter(None, [form.picked.span])])),
         languages=preview.languages(newsletter),
         named=saved_segments.of(db.session(), newsletter),

@@ -90,7 +90,7 @@ def fields(newsletter: Newsletter, wanted: Wanted, known: Known) -> dict[str, An
             (code, words.name_of(code))
             for code in choices.offered_languages(newsletter)
         ],
-        "rhythms": [(text, rhythms.describe(text, words)) for text in known.rhythms],
+        "rhythms": rhythms.describe_each(known.rhythms, words),
         "spans": list(dict.fromkeys([*SPANS, *span])),
         "MAX_SEGMENT": segments.MAX_CHARACTERS,
     }

@@ -74,6 +74,7 @@ def seen(editor: Editor) -> tuple[str, int]:
 
 
 def _page(editor: Editor, error: str = "") -> str:
+    works_for = editors.newsletters_of(db.session(), editor, 1)
     return render(
         "editor/account.html",
         None,
@@ -83,6 +84,7 @@ def _page(editor: Editor, error: str = "") -> str:
             (one, browsers.described(one.browser), one.number == sessions.this_number())
             for one in editors.sessions(db.session(), editor, now=utcnow())
         ],
+        zone=works_for[0].timezone if works_for else "UTC",
         ago=lambda moment: rendering.words().ago(moment, utcnow()),
         languages=[(code, i18n.language(code).name) for code in i18n.available()],
     )

@@ -31,6 +31,7 @@ from newsletter.web.workspace.post_form import PostForm, StalePost
 bp = Blueprint("posts", __name__)
 
 SOON = timedelta(minutes=5)
+TOPICS_SHOWN = 20  # in a hint
 STATE_WORDS = {
     PostState.DRAFT: N_("Draft"),
     PostState.HELD: N_("Held back"),
@@ -39,10 +40,10 @@ STATE_WORDS = {
 }
 TABS = (
     ("", N_("All")),
-    (PostState.PUBLISHED, N_("Published ones")),
+    (PostState.PUBLISHED, N_("Published posts")),
     (PostState.DRAFT, N_("Drafts")),
     (PostState.HELD, N_("Held back")),
-    (PostState.WITHDRAWN, N_("Withdrawn ones")),
+    (PostState.WITHDRAWN, N_("Withdrawn posts")),
 )
 PUBLISHED = N_("“%(title)s” is published and will be in the next issue.")
 DECISIONS = {
@@ -265,6 +266,7 @@ def _post_page(
         comes=digests_of(newsletter, [post]).get(post.id, "") if post else "",
         from_feed=bool(post and post.markdown is None),
         known_authors=[a.shown_name for a in authors.authors(session, newsletter)],
+        TOPICS_SHOWN=TOPICS_SHOWN,
         known_topics=[topic.name for topic in topics.topics(session, newsletter)],
         languages=_languages(newsletter, form),
         limits=editing,

@@ -27,6 +27,7 @@ from newsletter.web.workspace.subscriber_filter import Wanted
 bp = Blueprint("subscribers", __name__)
 
 PAGE = 50
+SEGMENTS_SHOWN = 8  # before the rest is folded away
 FIRST_YEAR = 1990  # nobody asked for a newsletter by mail before
 STATUS_WORDS = {
     Status.ACTIVE: N_("Active"),
@@ -83,6 +84,7 @@ def index(newsletter: Newsletter) -> str | AnyResponse:
             **dataclasses.replace(wanted, after=None).query(),
         ),
         saved=saved_segments.of(session, newsletter),
+        SEGMENTS_SHOWN=SEGMENTS_SHOWN,
         back=request.query_string.decode(errors="replace"),
         today=now.date().isoformat(),
         STATUS_WORDS=STATUS_WORDS,

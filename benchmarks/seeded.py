@@ -499,7 +499,10 @@ def _mark(session: Session, issue: Issue, message: Message, *, unsent: bool) -> 
         if unsent and message_id == message.id:
             through = through.where(Delivery.state != DeliveryState.QUEUED)
         last = session.scalar(through) or 0
-        session.merge(ClaimMark(message_id=message_id, last_id=last))
+        of_message = Delivery.message_id == message_id
+        below = select(func.count()).where(of_message, Delivery.id <= last)
+        passed = session.scalar(below) or 0
+        session.merge(ClaimMark(message_id=message_id, last_id=last, passed=passed))
     session.flush()
 
 

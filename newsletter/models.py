@@ -1285,6 +1285,7 @@ class ClaimMark(Base):
         BigInteger, ForeignKey("message.id", ondelete="CASCADE"), primary_key=True
     )
     last_id: Mapped[int] = mapped_column(BigInteger, default=0)  # of a delivery
+    passed: Mapped[int] = mapped_column(default=0, server_default="0")  # up to there
 
 
 class Lease(Base):

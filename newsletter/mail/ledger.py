@@ -557,24 +557,22 @@ def counts(session: Session, *, issue_id: int) -> Counts:
     """Count an issue's deliveries by state, those in hand as claimed.
 
     For a page that asks each second while a million are on their way: those below the
-    mark are sent, all but the few that are looked at. They are not counted, but taken
-    from the issue's total. Of those above it, which wait, only an index is read.
+    mark are sent, those above it wait, all but the few that are looked at. Neither are
+    counted: the mark says how many it has passed, the issue how many there are.
     """
     cancelled = set(
         session.scalars(
             _messages(issue_id).where(Message.state == MessageState.CANCELLED)
         )
     )
-    each = bool(cancelled)
     found = Counter[str]()
-    for message_id, figures in _figures(session, issue_id, each=each).items():
+    figures_of = _figures(session, issue_id, each=bool(cancelled))
+    for message_id, figures in figures_of.items():
         if message_id in cancelled:
             for state in WAITING:
                 figures[DeliveryState.SKIPPED] += figures.pop(state, 0)
         found.update(figures)
-    if (total := found.pop(KEPT, 0)) and not each:
-        found[DeliveryState.SENT] += total - found["total"]
-        found["total"] = total
+    found["total"] = found.total()
     resent = select(func.count()).where(
         Delivery.message_id.in_(_messages(issue_id)), Delivery.resent.is_(True)
     )
@@ -587,24 +585,18 @@ def _figures(
 ) -> dict[int, Counter[str]]:
     """Count the deliveries of an issue's messages by state, as of one moment.
 
-    Without `each`, what is sent is short by the total of its message: all messages have
-    together the issue's, which is given as `KEPT`.
+    Without `each`, what waits above the marks is right for all messages together alone:
+    it follows from the issue's total, which stands here as a message 0.
     """
     found: dict[int, Counter[str]] = {}
-    above: Counter[int] = Counter()  # what is queued there
     rows = session.connection().execute(_COUNT, {"issue": issue_id, "each": each})
-    for message_id, what, every, over in rows:
-        found.setdefault(message_id, Counter())[what] += every
-        above[message_id] += over if what == "total" else -over
-    for message_id, figures in found.items():
-        if KEPT in figures:
-            continue
-        if "total" not in figures:  # each was looked at
-            figures["total"] = figures.total()
-            continue
-        unusual = sum(count for what, count in figures.items() if what != "total")
-        figures[DeliveryState.QUEUED] += above[message_id]
-        figures[DeliveryState.SENT] = figures["total"] - unusual - above[message_id]
+    for message_id, what, below, above in rows:
+        figures = found.setdefault(message_id, Counter())
+        if what != ALL:  # they are neither sent nor queued
+            figures[what] += below + above
+            below, above = -below, -above
+        figures[DeliveryState.SENT] += below
+        figures[DeliveryState.QUEUED] += above
     return found
 
 
@@ -1119,39 +1111,37 @@ _ASK_MARK = (
     .with_for_update(skip_locked=True)
 )
 _HAS_MARK = select(literal(1)).where(ClaimMark.message_id == bindparam("of_message"))
-_MOVE_MARK = text(
-    "UPDATE claim_mark SET last_id = :last WHERE message_id = :of_message"
-)
+_MOVE_MARK = text("""
+    UPDATE claim_mark SET last_id = :last, passed = passed + (
+        SELECT count(*) FROM delivery WHERE message_id = claim_mark.message_id
+            AND id > claim_mark.last_id AND id <= :last
+    )
+    WHERE message_id = :of_message
+""")
 _LEASE = text("""
     INSERT INTO lease (message_id, first_id, last_id, worker, lease_until)
     VALUES (:of_message, :first, :last, :by, :until)
 """).bindparams(bindparam("until", type_=UTCDateTime()))
 
-# How many there are and how many of them above the mark, of all and of each state that
-# is not queued or sent; and who is queued or in hand below it. Where nothing has been
-# claimed each is looked at.
-KEPT = "kept"  # an issue's total
+# How many are below the mark and how many above it, of all and of each state that is
+# not queued or sent; and who is queued or in hand below it. All are, without a mark.
+ALL = "all"
 _COUNT = text(f"""
     WITH mine AS (
-        SELECT message.id, claim_mark.last_id AS mark
+        SELECT message.id, claim_mark.last_id AS mark, coalesce(claim_mark.passed, (
+            SELECT count(*) FROM delivery WHERE message_id = message.id
+        )) AS passed
         FROM message LEFT JOIN claim_mark ON claim_mark.message_id = message.id
         WHERE message.issue_id = :issue
     )
-    SELECT mine.id, 'total',
+    SELECT id, '{ALL}', passed,
         CASE WHEN :each THEN
-            (SELECT count(*) FROM delivery WHERE message_id = mine.id)
-        ELSE 0 END,
-        (SELECT count(*) FROM delivery WHERE message_id = mine.id AND id > mine.mark)
-    FROM mine WHERE mine.mark IS NOT NULL
+            (SELECT count(*) FROM delivery WHERE message_id = mine.id AND id > mark)
+        ELSE 0 END
+    FROM mine
     UNION ALL
-    SELECT mine.id, either.state,
-        (SELECT count(*) FROM delivery
-            WHERE message_id = mine.id AND delivery.state = either.state),
-        0
-    FROM mine CROSS JOIN (SELECT 'queued' AS state UNION SELECT 'sent') AS either
-    WHERE mine.mark IS NULL
-    UNION ALL
-    SELECT mine.id, delivery.state, count(*),
+    SELECT mine.id, delivery.state,
+        sum(CASE WHEN delivery.id > mine.mark THEN 0 ELSE 1 END),
         sum(CASE WHEN delivery.id > mine.mark THEN 1 ELSE 0 END)
     FROM mine JOIN delivery ON delivery.message_id = mine.id
     WHERE delivery.{UNUSUAL}
@@ -1162,6 +1152,11 @@ _COUNT = text(f"""
     WHERE mine.mark IS NOT NULL AND {AGAIN.replace("state", "delivery.state")}
     GROUP BY mine.id
     UNION ALL
+    SELECT mine.id, 'queued', (
+        SELECT count(*) FROM delivery WHERE message_id = mine.id AND state = 'queued'
+    ), 0
+    FROM mine WHERE mine.mark IS NULL
+    UNION ALL
     SELECT mine.id, 'claimed', count(*), 0
     FROM mine JOIN lease ON lease.message_id = mine.id
     JOIN delivery ON delivery.message_id = lease.message_id
@@ -1169,8 +1164,10 @@ _COUNT = text(f"""
     WHERE delivery.state = 'queued' AND delivery.next_attempt_at IS NULL
     GROUP BY mine.id
     UNION ALL
-    SELECT 0, '{KEPT}', total, 0 FROM issue
-    WHERE id = :issue AND EXISTS (SELECT 1 FROM mine WHERE mine.mark IS NOT NULL)
+    SELECT 0, '{ALL}', 0, total - (SELECT CAST(sum(passed) AS bigint) FROM mine)
+    FROM issue
+    WHERE id = :issue AND NOT :each
+        AND EXISTS (SELECT 1 FROM mine WHERE mark IS NOT NULL)
 """)  # noqa: S608 (made of constants)
 
 # A row that is queued without `next_attempt_at` is its claimer's: see above. A late yes

@@ -244,7 +244,7 @@ def test_wait_follows_a_worker_that_is_alive(
         session.execute(update(Delivery).values(state=DeliveryState.SENT))
         session.execute(
             update(ClaimMark).values(
-                last_id=select(func.max(Delivery.id)).scalar_subquery()
+                last_id=select(func.max(Delivery.id)).scalar_subquery(), passed=3
             )
         )
 

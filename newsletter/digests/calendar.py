@@ -22,6 +22,7 @@ from newsletter.digests import (
     planning,
     publish,
 )
+from newsletter.digests.editions import Common
 from newsletter.digests.forecast import Audience
 from newsletter.digests.occurrences import Moment
 from newsletter.digests.planning import EACH
@@ -100,15 +101,16 @@ def upcoming(
     posts wait. Where newsletters are sent by hand, only what is scheduled.
     """
     until = now + timedelta(weeks=max(1, min(weeks, MOST_WEEKS)))
-    found = _issues(session, newsletter, now)
+    found, common = _issues(session, newsletter, now), Common(session, newsletter)
     if newsletter.mode is not Mode.HAND:
         counts, at = forecast.by_rhythm(session, newsletter)
         for rhythm in choices.offered_rhythms(newsletter):
             readers = Audience(counts.get(rhythm, 0), at)
             if rhythm == EACH:
-                found += _each(session, newsletter, now)
+                found += _each(session, newsletter, common, now)
             else:
-                found += _timed(session, newsletter, rhythm, readers, now, until)
+                moments = _moments(session, newsletter, rhythm, now, until)
+                found += _timed(session, newsletter, moments, readers, common, now)
     return sorted(found, key=lambda one: (one.at, one.due_at, one.rhythm))
 
 
@@ -130,9 +132,10 @@ def next_one(
     waiting = min(_waiting(session, newsletter), key=lambda w: w[1], default=None)
     each: list[Upcoming] = []
     moments: list[Moment] = []
+    common = Common(session, newsletter)
     if newsletter.mode is not Mode.HAND:
         if EACH in choices.offered_rhythms(newsletter):
-            each = _each(session, newsletter, now)
+            each = _each(session, newsletter, common, now)
         for rhythm in occurrences.timed(newsletter):
             moments += _moments(session, newsletter, rhythm, now, now + AHEAD)
     goes = [m for m in moments if m.state is not OccurrenceState.SKIPPED]
@@ -142,7 +145,7 @@ def next_one(
         return _issue(session, *waiting, now)
     if each and (first is None or each[0].at <= first.at):
         return each[0]
-    return _first(session, newsletter, first, now) if first else None
+    return _first(session, newsletter, first, common, now) if first else None
 
 
 def digest_of(
@@ -167,9 +170,12 @@ def next_digests(
     for issue, at, state in _waiting(session, newsletter):
         found.append((at, issue.rhythm, state, _shown(issue)))
     if newsletter.mode is not Mode.HAND and newsletter.halted_at is None:
+        common = Common(session, newsletter)
         for rhythm in choices.offered_rhythms(newsletter):
             due = next_time(session, newsletter, rhythm, now)
-            next_one = drafts.of_rhythm(session, newsletter, rhythm, now=now)
+            next_one = drafts.of_rhythm(
+                session, newsletter, rhythm, common=common, now=now
+            )
             if due is not None and next_one is not None:
                 found.append((due, rhythm, State.WAITING, _shown(next_one)))
     first: dict[int, tuple[str, datetime, State]] = {}
@@ -457,10 +463,12 @@ def next_time(
     return goes[0] if goes else None
 
 
-def _each(session: Session, newsletter: Newsletter, now: datetime) -> list[Upcoming]:
+def _each(
+    session: Session, newsletter: Newsletter, common: Common, now: datetime
+) -> list[Upcoming]:
     if planning.waiting_issue(session, newsletter, EACH) is not None:
         return []
-    outlook = forecast.of_rhythm(session, newsletter, EACH, now=now)
+    outlook = forecast.of_rhythm(session, newsletter, EACH, common=common, now=now)
     if not outlook.audience.readers:
         return []
     at = occurrences.quiet_of(newsletter).ends(now)
@@ -480,15 +488,14 @@ def _each(session: Session, newsletter: Newsletter, now: datetime) -> list[Upcom
 def _timed(
     session: Session,
     newsletter: Newsletter,
-    rhythm: str,
+    moments: Sequence[Moment],
     readers: Audience,
+    common: Common,
     now: datetime,
-    until: datetime,
 ) -> list[Upcoming]:
-    moments = _moments(session, newsletter, rhythm, now, until)
     first = next((m for m in moments if m.state is not OccurrenceState.SKIPPED), None)
     return [
-        _first(session, newsletter, moment, now)
+        _first(session, newsletter, moment, common, now)
         if moment is first
         else _later(newsletter, moment, readers)
         for moment in moments
@@ -511,10 +518,16 @@ def _moments(
 
 
 def _first(
-    session: Session, newsletter: Newsletter, moment: Moment, now: datetime
+    session: Session,
+    newsletter: Newsletter,
+    moment: Moment,
+    common: Common,
+    now: datetime,
 ) -> Upcoming:
     """Return the next digest of a rhythm, with what waits for it."""
-    outlook = forecast.of_rhythm(session, newsletter, moment.rhythm, now=now)
+    outlook = forecast.of_rhythm(
+        session, newsletter, moment.rhythm, common=common, now=now
+    )
     why, posts = _YET[outlook.why], outlook.posts
     if held := planning.waiting_issue(session, newsletter, moment.rhythm):
         there = {entry.post.id for entry in held.posts}

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from newsletter import plaintext
 from newsletter.digests import editions, occurrences
+from newsletter.digests.editions import Common
 from newsletter.errors import N_, Conflict, InvalidInput, NotFound
 from newsletter.models import (
     Issue,
@@ -97,17 +98,23 @@ def draft(
 
 
 def of_rhythm(
-    session: Session, newsletter: Newsletter, rhythm: str, *, now: datetime
+    session: Session,
+    newsletter: Newsletter,
+    rhythm: str,
+    *,
+    common: Common | None = None,
+    now: datetime,
 ) -> Issue | None:
     """Return the issue that a rhythm's readers would get now; None without posts.
 
     It is not stored. Where nothing is new, but somebody lacks something (a delivery
     bounced), it holds that.
     """
-    lowest = editions.lowest_cursor(session, newsletter, rhythm)
+    common = common or Common(session, newsletter)
+    lowest = common.lowest_cursor(rhythm)
     if lowest is None:
         return None
-    lowest = max(lowest, editions.first_position(session, newsletter))
+    lowest = max(lowest, common.first_position)
     after = max(lowest, starting.starting_position(session, newsletter, rhythm))
     posts = _new_posts(session, newsletter, after, limit=MOST_POSTS, rhythm=rhythm)
     if not posts:
@@ -134,7 +141,7 @@ def of_rhythm(
             for n, post in enumerate(posts, 1)
         ],
     )
-    issue.last_position = _reach(session, issue, picked=False)
+    issue.last_position = max(after, common.newest_position)
     return issue if posts else None
 
 
@@ -342,10 +349,8 @@ def _reach(session: Session, issue: Issue, *, picked: bool) -> int:
     """Return how far this issue brings its readers: no post before that is left out."""
     newsletter_id = issue.newsletter_id
     if not picked:
-        query = select(func.max(Post.position)).where(
-            Post.newsletter_id == newsletter_id, Post.state == PostState.PUBLISHED
-        )
-        return max(issue.after_position, session.scalar(query) or 0)
+        newest = Common(session, issue.newsletter).newest_position
+        return max(issue.after_position, newest)
     left_out = select(func.min(Post.position)).where(
         Post.newsletter_id == newsletter_id,
         Post.state == PostState.PUBLISHED,

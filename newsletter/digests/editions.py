@@ -21,6 +21,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Any
 
 from sqlalchemy import (
@@ -28,6 +29,7 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     MetaData,
+    Row,
     Select,
     SQLColumnExpression,
     String,
@@ -202,6 +204,83 @@ class Plan:
 ALL = -1
 
 
+class Common:
+    """What all rhythms of a newsletter have in common; each is asked for once."""
+
+    def __init__(self, session: Session, newsletter: Newsletter) -> None:
+        self._session = session
+        self._newsletter = newsletter
+
+    @cached_property
+    def first_position(self) -> int:
+        """Return what the function of that name does."""
+        return first_position(self._session, self._newsletter)
+
+    @cached_property
+    def newest_position(self) -> int:
+        """Return the position of the newest post that is published."""
+        query = select(func.max(Post.position)).where(
+            Post.newsletter_id == self._newsletter.id,
+            Post.state == PostState.PUBLISHED,
+        )
+        return self._session.scalar(query) or 0
+
+    @cached_property
+    def merged_until(self) -> int:
+        """Return up to where a reader may have had posts that their cursor has not."""
+        query = select(func.max(Subscription.had_until)).where(
+            Subscription.newsletter_id == self._newsletter.id,
+            Subscription.had_until > Subscription.cursor,
+        )
+        return self._session.scalar(query) or 0
+
+    def lowest_cursor(self, rhythm: str) -> int | None:
+        """Return how far the furthest behind of a rhythm's active readers has come."""
+        cursors = [
+            cursor
+            for name, cursor in self._lowest_cursors
+            if rhythm in ("", choices.effective_rhythm(self._newsletter, name))
+        ]
+        return min(cursors, default=None)
+
+    def under_way(self, but: Issue) -> list[int]:
+        """Return the messages whose readers may still get them: ids."""
+        return [message for message, issue in self._under_way if issue != but.id]
+
+    @cached_property
+    def _under_way(self) -> Sequence[Row[int, int]]:
+        query = (
+            select(Message.id, Issue.id)
+            .join(Issue, Issue.id == Message.issue_id)
+            .where(
+                Issue.newsletter_id == self._newsletter.id,
+                Issue.kind == IssueKind.DIGEST,  # nobody waits for a letter
+                Issue.started_at.is_not(None),
+                Issue.finished_at.is_(None),
+            )
+        )
+        return self._session.execute(query.order_by(Message.id)).all()
+
+    @cached_property
+    def _lowest_cursors(self) -> Sequence[Row[str, int]]:
+        """Go from rhythm to rhythm along their index: a million cost as a hundred."""
+        active = and_(
+            Subscription.newsletter_id == self._newsletter.id,
+            Subscription.status == Status.ACTIVE,
+        )
+        # A bound on the rhythm, so that no index without it looks as good.
+        least = select(func.min(Subscription.rhythm)).where(active)
+        first = least.where(Subscription.rhythm >= "").label("name")
+        names = select(first).cte("names", recursive=True)
+        following = least.where(Subscription.rhythm > names.c.name).scalar_subquery()
+        names = names.union_all(select(following).where(names.c.name.is_not(None)))
+        furthest = select(func.min(Subscription.cursor)).where(
+            active, Subscription.rhythm == names.c.name
+        )
+        query = select(names.c.name, furthest.scalar_subquery())
+        return self._session.execute(query.where(names.c.name.is_not(None))).all()
+
+
 def waiting_since(post: Post) -> datetime:
     """Return when a post could first be sent."""
     return max(post.published_at, post.created_at)
@@ -221,14 +300,21 @@ def editions(session: Session, issue: Issue) -> list[Edition]:
     return sort(session, plan(session, issue))
 
 
-def plan(session: Session, issue: Issue, *, only_postponed: bool = False) -> Plan:
+def plan(
+    session: Session,
+    issue: Issue,
+    *,
+    only_postponed: bool = False,
+    common: Common | None = None,
+) -> Plan:
     """Gather what decides who gets which posts of an issue, stored or not.
 
     `only_postponed` looks at those who had to wait for an earlier issue.
     """
     newsletter = issue.newsletter
+    common = common or Common(session, newsletter)
     own = shown(issue.posts)
-    late = [] if issue.picked else _late(session, issue)
+    late = [] if issue.picked else _late(session, issue, common)
     posts = [entry.post for entry in (*own, *late)]
     rows = session.execute(
         select(PostTopic.post_id, PostTopic.topic_id)
@@ -251,8 +337,8 @@ def plan(session: Session, issue: Issue, *, only_postponed: bool = False) -> Pla
         topics=sorted(set().union(*topics_of.values())),
         topics_of=topics_of,
         again=again,
-        checked=_out_of_turn(session, newsletter, by_turn),
-        waits_for=under_way(session, newsletter, issue),
+        checked=_out_of_turn(session, newsletter, by_turn, common),
+        waits_for=common.under_way(issue),
         only_postponed=only_postponed,
     )
 
@@ -361,23 +447,6 @@ def readers_of(newsletter: Newsletter, rhythm: str) -> ColumnElement[bool]:
     return and_(own, Subscription.rhythm.not_in(others)) if others else own
 
 
-def under_way(session: Session, newsletter: Newsletter, but: Issue) -> list[int]:
-    """Return the messages whose readers may still get them: ids."""
-    query = (
-        select(Message.id)
-        .join(Issue, Issue.id == Message.issue_id)
-        .where(
-            Issue.newsletter_id == newsletter.id,
-            Issue.kind == IssueKind.DIGEST,  # nobody waits for a letter
-            Issue.started_at.is_not(None),
-            Issue.finished_at.is_(None),
-        )
-    )
-    if but.id is not None:
-        query = query.where(Issue.id != but.id)
-    return list(session.scalars(query.order_by(Message.id)))
-
-
 def has_under_way(
     subscription_id: SQLColumnExpression[int], message_ids: Sequence[int]
 ) -> ColumnElement[bool]:
@@ -416,7 +485,8 @@ def somebody_lacks(
         .join(Subscriber, Subscriber.id == Subscription.subscriber_id)
         .where(*may_get_mail(newsletter, rhythm), Subscription.cursor < newest)
     )
-    busy = has_under_way(Subscription.id, under_way(session, newsletter, probe))
+    waits_for = Common(session, newsletter).under_way(probe)
+    busy = has_under_way(Subscription.id, waits_for)
     query = query.where(~busy)
     return session.scalar(query.limit(1)) is not None
 
@@ -429,10 +499,10 @@ def spoken(stored: str, newsletter: Newsletter) -> str:
     return newsletter.language if newsletter.language in offered else i18n.SOURCE
 
 
-def _late(session: Session, issue: Issue) -> list[IssuePost]:
+def _late(session: Session, issue: Issue, common: Common) -> list[IssuePost]:
     """Return the posts before the issue's end that it leaves out and some may lack."""
     newsletter = issue.newsletter
-    lowest = lowest_cursor(session, newsletter, issue.rhythm)
+    lowest = common.lowest_cursor(issue.rhythm)
     if lowest is None or lowest >= issue.last_position:
         return []
     query = (
@@ -440,7 +510,7 @@ def _late(session: Session, issue: Issue) -> list[IssuePost]:
         .where(
             Post.newsletter_id == newsletter.id,
             Post.state == PostState.PUBLISHED,
-            Post.position > max(lowest, first_position(session, newsletter)),
+            Post.position > max(lowest, common.first_position),
             Post.position <= issue.last_position,
             Post.id.not_in([entry.post.id for entry in issue.posts]),
             Post.id.not_in(hidden_from(newsletter, issue.rhythm)),
@@ -484,39 +554,8 @@ def first_position(session: Session, newsletter: Newsletter) -> int:
     return starting.recent_position(session, newsletter.id)
 
 
-def lowest_cursor(session: Session, newsletter: Newsletter, rhythm: str) -> int | None:
-    """Return how far the furthest behind of a rhythm's active readers has come.
-
-    From rhythm to rhythm along their index: a million cost what a hundred do.
-    """
-    active = and_(
-        Subscription.newsletter_id == newsletter.id,
-        Subscription.status == Status.ACTIVE,
-    )
-    # A bound on the rhythm, so that no index without it looks as good.
-    least = select(func.min(Subscription.rhythm)).where(active)
-    first = least.where(Subscription.rhythm >= "").label("name")
-    names = select(first).cte("names", recursive=True)
-    following = least.where(Subscription.rhythm > names.c.name).scalar_subquery()
-    names = names.union_all(select(following).where(names.c.name.is_not(None)))
-    furthest = select(func.min(Subscription.cursor)).where(
-        active, Subscription.rhythm == names.c.name
-    )
-    rows = session.execute(
-        select(names.c.name, furthest.scalar_subquery()).where(
-            names.c.name.is_not(None)
-        )
-    )
-    cursors = [
-        cursor
-        for name, cursor in rows
-        if rhythm in ("", choices.effective_rhythm(newsletter, name))
-    ]
-    return min(cursors, default=None)
-
-
 def _out_of_turn(
-    session: Session, newsletter: Newsletter, posts: Sequence[Post]
+    session: Session, newsletter: Newsletter, posts: Sequence[Post], common: Common
 ) -> list[int]:
     """Return the posts about which a cursor does not tell everything: ids."""
     ids = [post.id for post in posts]
@@ -533,11 +572,7 @@ def _out_of_turn(
         .distinct()
     )
     found = set(session.scalars(ahead))
-    merged = select(func.max(Subscription.had_until)).where(
-        Subscription.newsletter_id == newsletter.id,
-        Subscription.had_until > Subscription.cursor,
-    )
-    until = session.scalar(merged) or 0
+    until = common.merged_until
     found |= {post.id for post in posts if (post.position or 0) <= until}
     return sorted(found)
 

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from newsletter.digests import compose, drafts, letters, planning, publish
 from newsletter.digests import editions as plans
-from newsletter.digests.editions import Plan
+from newsletter.digests.editions import Common, Plan
 from newsletter.models import Issue, Mode, Newsletter, Post, Reckoning
 from newsletter.subscribers import choices, reckonings
 
@@ -75,10 +75,16 @@ def of_letter(session: Session, issue: Issue, *, now: datetime) -> tuple[Audienc
 
 
 def of_rhythm(
-    session: Session, newsletter: Newsletter, rhythm: str, *, now: datetime
+    session: Session,
+    newsletter: Newsletter,
+    rhythm: str,
+    *,
+    common: Common | None = None,
+    now: datetime,
 ) -> Outlook:
     """Return what a rhythm's readers would get now, and how many they are."""
-    issue = drafts.of_rhythm(session, newsletter, rhythm, now=now)
+    common = common or Common(session, newsletter)
+    issue = drafts.of_rhythm(session, newsletter, rhythm, common=common, now=now)
     if issue is None:
         return Outlook(Audience(0), [], planning.N_NOTHING)
     if not reckonings.is_large(session, newsletter):
@@ -88,7 +94,7 @@ def of_rhythm(
     audience = _kept(session, newsletter, DIGEST, rhythm) or _at_most(
         session, newsletter, rhythm
     )
-    plan, why = plans.plan(session, issue), ""
+    plan, why = plans.plan(session, issue, common=common), ""
     entries = [*plan.own, *plan.late]
     if plan.is_too_small(entries):
         why = planning.N_TOO_FEW

@@ -380,7 +380,7 @@ def pass_all_over(
 
     Not of those who have a digest under way, which may still come back.
     """
-    busy = plans.under_way(session, newsletter, Issue())
+    busy = plans.Common(session, newsletter).under_way(Issue())
     session.execute(
         update(Subscription)
         .where(

@@ -97,10 +97,6 @@ def utcnow() -> datetime:
     return datetime.now(UTC)
 
 
-class Busy(Exception):
-    """Somebody else is writing at this moment."""
-
-
 class Database:
     """One database as the worker's threads and the commands use it, without Flask."""
 
@@ -115,17 +111,14 @@ class Database:
         self.on_begin: Callable[[Session], None] | None = None
 
     @contextmanager
-    def transaction(
-        self, *, wait: bool = True, much: bool = False
-    ) -> Iterator[Session]:
+    def transaction(self, *, much: bool = False) -> Iterator[Session]:
         """Open a session that commits at the end, or rolls back if it fails.
 
         Not to be nested: a second one on the same thread would wait for the first.
-        Without `wait` it raises Busy where, on SQLite, another writer is at it.
         `much` is for one of many that write thousands of rows each.
         """
         with (
-            _held(self._line, wait=wait),
+            self._line.held() if self._line else nullcontext(),
             Session(self._writer, expire_on_commit=False) as session,
             self._room(session) if much and self.is_sqlite else nullcontext(),
         ):
@@ -179,44 +172,29 @@ class _Line:
         self.mutex = threading.Lock()
 
     @contextmanager
-    def held(self, *, wait: bool) -> Iterator[None]:
+    def held(self) -> Iterator[None]:
         if getattr(self.local, "held", False):
             raise RuntimeError("transaction() inside transaction()")
         # Threads line up on the mutex, so that one process asks for the file once.
-        if not self.mutex.acquire(blocking=wait):
-            raise Busy
-        self.local.held = True
-        try:
-            with self._file_held(wait=wait):
-                yield
-        finally:
-            self.local.held = False
-            self.mutex.release()
+        with self.mutex:
+            self.local.held = True
+            try:
+                with self._file_held():
+                    yield
+            finally:
+                self.local.held = False
 
     @contextmanager
-    def _file_held(self, *, wait: bool) -> Iterator[None]:
+    def _file_held(self) -> Iterator[None]:
         if self.path is None:
             yield
             return
         fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            os.close(fd)
-            raise Busy from None
-        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
             yield
         finally:
             os.close(fd)
-
-
-@contextmanager
-def _held(line: _Line | None, *, wait: bool) -> Iterator[None]:
-    if line is None:
-        yield
-    else:
-        with line.held(wait=wait):
-            yield
 
 
 def count_anew(session: Session, *tables: str) -> None:

@@ -66,7 +66,7 @@ from newsletter.models import (
     Topic,
 )
 from newsletter.posts import editing
-from newsletter.subscribers import consent, directory, finding
+from newsletter.subscribers import consent, finding
 
 READERS, ISSUES, IN_FULL, SOME = 1_000_000, 500, 3, 2_000
 SLUG, NEIGHBOUR = content.SLUG, "grannen"
@@ -517,9 +517,6 @@ def tidy(database: Database, settings: Settings) -> None:
     while added:
         with database.transaction() as session:
             added = finding.catch_up(session, now=now, limit=20_000)
-    with database.transaction() as session:
-        for newsletter_id, counts in directory.count_many(session).items():
-            directory.keep_counts(session, newsletter_id, counts, now=now)
     while jobs.count_issues(database, settings, now):
         pass
     reckon(database, settings)

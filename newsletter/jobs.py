@@ -39,7 +39,6 @@ from newsletter.mail import destinations, keyring, own_relays, probing
 from newsletter.models import Issue, Job, Newsletter, SavedSegment, UsedLink
 from newsletter.posts import editing, fetching, websub
 from newsletter.subscribers import (
-    directory,
     finding,
     gate,
     notes,
@@ -386,15 +385,6 @@ def _index_addresses(database: Database, _settings: Settings, now: datetime) -> 
     return _in_batches(database, finding.catch_up, now)
 
 
-def _count_readers(database: Database, _settings: Settings, now: datetime) -> int:
-    with database.reading() as session:
-        counted = directory.count_many(session)
-    for newsletter_id, counts in counted.items():
-        with database.transaction() as session:
-            directory.keep_counts(session, newsletter_id, counts, now=now)
-    return len(counted)
-
-
 def _count_segments(database: Database, _settings: Settings, now: datetime) -> int:
     with database.reading() as session:
         saved = session.scalars(select(SavedSegment)).all()
@@ -437,7 +427,6 @@ TASKS = (
     Task("fetch-feeds", timedelta(seconds=5), _fetch_feeds),
     Task("ask-hubs", timedelta(seconds=30), _ask_hubs),
     Task("delete-unconfirmed", timedelta(hours=1), _delete_unconfirmed),
-    Task("count-readers", timedelta(minutes=2), _count_readers),
     Task("look-at-senders", timedelta(hours=3), look_at_senders),
     Task("reckon-readers", timedelta(seconds=20), reckon_readers),
     Task("count-issues", timedelta(seconds=15), count_issues),

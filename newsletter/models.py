@@ -17,7 +17,7 @@
         ├──< segment                               some of its readers, by a name
         ├──< picture                               what letters show
         ├──< audit                                 who changed what
-        ├──< tally, reckoning                      how many readers, as of a moment
+        ├──< reckoning                             how many readers, as of a moment
         └──< membership >── editor                 who may do what
 
 Beside it stands the index of parts of addresses, `subscribers/finding.py`.
@@ -705,19 +705,6 @@ class SavedSegment(Base):
     readers: Mapped[int | None]  # when it was counted last
     counted_at: Mapped[datetime | None]
     created_at: Mapped[Created]
-
-
-class Tally(Base):
-    """How many subscriptions of a large newsletter stood where, when it was counted."""
-
-    __tablename__ = "tally"
-
-    newsletter_id: Mapped[int] = mapped_column(
-        ForeignKey("newsletter.id", ondelete="CASCADE"), primary_key=True
-    )
-    status: Mapped[str] = mapped_column(String(20), primary_key=True)
-    number: Mapped[int]
-    counted_at: Mapped[datetime]
 
 
 class Reckoning(Base):

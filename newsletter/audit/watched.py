@@ -188,7 +188,6 @@ NOT_WATCHED = {
     "draft_version": "what drafts said; their own rows tell of it",
     "editor_session": "that somebody logged in; ending another's is noted",
     "used_link": "links that were used",
-    "tally": "counts, kept up by the clock",
     "reckoning": "counts, kept up by the clock",
     "import_run": "noted when readers are imported",
     "import_chunk": "uploaded files, gone within a week",

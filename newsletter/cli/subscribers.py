@@ -38,6 +38,7 @@ from newsletter.subscribers import (
     directory,
     exporting,
     histories,
+    reckonings,
     rights,
     sheets,
     uploads,
@@ -232,7 +233,7 @@ def export(
     with place.database.reading(slowly=True) as session:
         newsletter = newsletters.by_slug(session, slug)
         only = Status(status) if status else None
-        counts = directory.counts(session, newsletter)
+        counts = reckonings.counts(session, newsletter)
         total = getattr(counts, status or "total")
         rows = exporting.export_rows(session, newsletter, only)
         lines = _json_lines(rows) if as_json else exporting.csv_lines(rows)

@@ -6,18 +6,17 @@ from datetime import date, datetime
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import ColumnElement, Select, delete, exists, func, select
+from sqlalchemy import ColumnElement, Select, exists, func, select
 from sqlalchemy.orm import InstrumentedAttribute, Session, contains_eager
 
 from newsletter.errors import N_, InvalidInput, NotFound
-from newsletter.models import Newsletter, Status, Subscriber, Subscription, Tally
+from newsletter.models import Newsletter, Status, Subscriber, Subscription
 from newsletter.subscribers import finding
 from newsletter.subscribers.addresses import read_address, readable, spellings
 
 MAX_PAGE = 200
 STREAM_BATCH = 1000
 FEW = 10_000  # subscriptions that are all looked at for one page
-MANY = 20_000  # subscriptions that are not counted for every page
 # How many are looked at, the newest first, before a page is shown as it is.
 STEPS = (200, 2_000, 6_000)
 NEWEST = 2**31 - 1
@@ -226,60 +225,14 @@ def subscription(
 
 
 def counts(session: Session, newsletter: Newsletter) -> Counts:
-    """Return how many subscriptions stand where.
-
-    Of many, as the clock last counted them (`keep_counts`).
-    """
-    theirs = select(Subscription.status).where(
-        Subscription.newsletter_id == newsletter.id
+    """Count how many subscriptions stand where, now."""
+    query = (
+        select(Subscription.status, func.count())
+        .where(Subscription.newsletter_id == newsletter.id)
+        .group_by(Subscription.status)
     )
-    some = _by_status(session, theirs.limit(MANY + 1))
-    if some.total <= MANY:
-        return some
-    kept = session.execute(
-        select(Tally.status, Tally.number, Tally.counted_at).where(
-            Tally.newsletter_id == newsletter.id
-        )
-    ).all()
-    if not kept:
-        return _by_status(session, theirs)
-    numbers = {row.status: row.number for row in kept}
-    return Counts(**numbers, counted_at=min(row.counted_at for row in kept))
-
-
-def count_many(session: Session) -> dict[int, Counts]:
-    """Count the newsletters that have many subscriptions, by their ids."""
-    found = {}
-    for newsletter_id in session.scalars(select(Newsletter.id)):
-        theirs = select(Subscription.status).where(
-            Subscription.newsletter_id == newsletter_id
-        )
-        if _by_status(session, theirs.limit(MANY + 1)).total > MANY:
-            found[newsletter_id] = _by_status(session, theirs)
-    return found
-
-
-def keep_counts(
-    session: Session, newsletter_id: int, counted: Counts, *, now: datetime
-) -> None:
-    """Write down what was counted, for `counts`."""
-    session.execute(delete(Tally).where(Tally.newsletter_id == newsletter_id))
-    session.add_all(
-        Tally(
-            newsletter_id=newsletter_id,
-            status=status.value,
-            number=getattr(counted, status.value),
-            counted_at=now,
-        )
-        for status in Status
-    )
-    session.flush()
-
-
-def _by_status(session: Session, theirs: Select[Status]) -> Counts:
-    some = theirs.subquery()
-    query = select(some.c.status, func.count()).group_by(some.c.status)
-    return Counts(**{status.value: n for status, n in session.execute(query)})
+    found: dict[str, Any] = {row[0].value: row[1] for row in session.execute(query)}
+    return Counts(**found)
 
 
 def growth(

@@ -26,9 +26,9 @@ from newsletter.subscribers.directory import Counts, Growth
 MANY = 20_000  # subscriptions: what is counted within a page's time
 EVERY = timedelta(minutes=5)
 KEPT_DAYS = 400
-ALL, RHYTHM, TOPIC = "all", "rhythm", "topic"
+ALL, STATUS, RHYTHM, TOPIC = "all", "status", "rhythm", "topic"
 JOINED, LEFT = "joined", "left"
-COUNTED = (ALL, RHYTHM, TOPIC, JOINED, LEFT)  # at one go
+COUNTED = (ALL, STATUS, RHYTHM, TOPIC, JOINED, LEFT)  # at one go
 
 Found = Mapping[tuple[str, str], int]
 
@@ -76,7 +76,13 @@ def overview(
         )
         for day in directory.days(newsletter, since=first, until=at)
     ]
-    return Overview(directory.counts(session, newsletter), days, at)
+    return Overview(_counts(kept, at), days, at)
+
+
+def counts(session: Session, newsletter: Newsletter) -> Counts:
+    """Return how many subscriptions stand where."""
+    kept, at = read(session, newsletter, kind=STATUS)
+    return directory.counts(session, newsletter) if at is None else _counts(kept, at)
 
 
 def active_by_rhythm(
@@ -130,7 +136,10 @@ def count(session: Session, newsletter: Newsletter, *, now: datetime) -> Found:
     """Count everything of a large newsletter; nothing of one that is small (again)."""
     if not _has_many(session, newsletter):
         return {}
-    found = {(ALL, ""): directory.counts(session, newsletter).total}
+    counts = directory.counts(session, newsletter)
+    found = {(ALL, ""): counts.total}
+    for status in Status:
+        found[STATUS, status.value] = getattr(counts, status.value)
     for rhythm, number in _by_rhythm(session, newsletter).items():
         found[RHYTHM, rhythm] = number
     for topic_id, number in _by_topic(session, newsletter).items():
@@ -170,6 +179,11 @@ def store(
     ]
     if rows:
         session.execute(insert(Reckoning), rows)
+
+
+def _counts(kept: Found, at: datetime) -> Counts:
+    numbers = {name: number for (kind, name), number in kept.items() if kind == STATUS}
+    return Counts(**numbers, counted_at=at)
 
 
 def _has_many(session: Session, newsletter: Newsletter) -> bool:

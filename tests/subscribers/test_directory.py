@@ -252,23 +252,6 @@ def test_search_works_where_no_index_can_be_kept(
     assert everyone(session, newsletter, "r3@", size=size) == ["r3@example.org"]
 
 
-def test_many_are_counted_by_the_clock(
-    session: Session, newsletter: Newsletter, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(directory, "MANY", 2)
-    make_subscription(session, newsletter)
-    make_subscription(session, newsletter, status=Status.LEFT)
-    assert directory.count_many(session) == {}
-    make_subscription(session, newsletter)
-    assert directory.counts(session, newsletter) == Counts(active=2, left=1)
-    for newsletter_id, counted in directory.count_many(session).items():
-        directory.keep_counts(session, newsletter_id, counted, now=NOW)
-        directory.keep_counts(session, newsletter_id, counted, now=LATER)
-    make_subscription(session, newsletter)
-    kept = Counts(active=2, left=1, counted_at=LATER)
-    assert directory.counts(session, newsletter) == kept
-
-
 def test_counts_stand_for_every_status(
     session: Session, newsletter: Newsletter
 ) -> None:

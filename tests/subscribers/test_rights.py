@@ -50,7 +50,7 @@ NOT_ABOUT_READERS = {
     *("claim_mark", "lease", "hub_parting"),
     "editor_session",
     "audit",  # knows readers by their number alone
-    *("tally", "reckoning", "sender_flaw", "segment"),
+    *("reckoning", "sender_flaw", "segment"),
     "draft_version",
     # Uploaded lists and their reports, gone within a week; see docs/decisions.md.
     *("import_run", "import_chunk", "import_key"),

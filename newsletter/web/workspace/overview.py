@@ -91,7 +91,7 @@ def show(newsletter: Newsletter) -> str:
         under_way=_under_way(newsletter, now),
         last=_last(newsletter, now),
         counts=readers.counts,
-        counted_at=readers.counts.counted_at or readers.at,
+        counted_at=readers.at,
         line=_line(newsletter, readers, now),
         lately=_lately(newsletter, readers, now),
         attention=attention.find(

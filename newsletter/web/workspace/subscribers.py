@@ -16,7 +16,7 @@ from newsletter.db import current_database, db, utcnow
 from newsletter.digests import saved_segments, segments
 from newsletter.errors import N_, InkorgError, InvalidInput
 from newsletter.models import Newsletter, Role, Status
-from newsletter.subscribers import directory, exporting, signup
+from newsletter.subscribers import directory, exporting, reckonings, signup
 from newsletter.subscribers.consent import Origin
 from newsletter.web import rendering
 from newsletter.web.security import client_address, current_settings, status_of
@@ -52,7 +52,7 @@ def index(newsletter: Newsletter) -> str | AnyResponse:
     session, now = db.session(), utcnow()
     wanted = subscriber_filter.asked()
     known = segments.known(session, newsletter)
-    counts = directory.counts(session, newsletter)
+    counts = reckonings.counts(session, newsletter)
     page, problem = directory.Page([], None), None
     try:
         segment = segments.parse(wanted.segment, known)

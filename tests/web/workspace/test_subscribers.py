@@ -24,7 +24,13 @@ from newsletter.models import (
     Suppression,
     Wording,
 )
-from newsletter.subscribers import addresses, consent, directory, suppression
+from newsletter.subscribers import (
+    addresses,
+    consent,
+    directory,
+    reckonings,
+    suppression,
+)
 from newsletter.subscribers.consent import Origin
 from tests.factories import NOW, make_newsletter, make_subscription
 from tests.web.at_work import as_editor, csrf_token
@@ -163,14 +169,14 @@ def test_a_list_says_how_far_it_looked_and_when_it_counted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(directory, "FEW", 0)
-    monkeypatch.setattr(directory, "MANY", 1)
+    monkeypatch.setattr(reckonings, "MANY", 1)
     monkeypatch.setattr(directory, "STEPS", (1, 1))
     with database.transaction() as session:
         here = session.get_one(Newsletter, labbet.id)
         for name in ("anna", "bo", "cia"):
             make_subscription(session, here, f"{name}@exempel.example", created_at=NOW)
-        counts = directory.count_many(session)[here.id]
-        directory.keep_counts(session, here.id, counts, now=NOW)
+        counted = reckonings.count(session, here, now=NOW)
+        reckonings.store(session, here.id, counted, now=NOW)
     page = client.get(f"{LIST}?q=na").text
     assert "Räknat 22 november 2026" in page
     assert "dem som kommit sedan 22 november 2026" in page

@@ -1,5 +1,6 @@
 """The desk, the pace and the speed, on a clock that the test turns."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from newsletter.mail.desk import (
     Words,
     errands_for,
 )
+from newsletter.mail.dkim import Seal
 from newsletter.mail.ledger import Claim
 from tests.factories import NOW
 from tests.mail.letters import make_letter
@@ -53,6 +55,15 @@ def test_errands_of_one_message_are_filled_at_once(odd: str) -> None:
     assert [one.claim for one in errands] == claims
     assert [bool(one.values) for one in errands] == [not odd, not odd, True]
     assert errands[0].pieces() == Errand(claims[0], WORDS, 1000.0, NOW).pieces()
+
+
+def test_what_was_signed_ahead_is_not_signed_again() -> None:
+    words = replace(WORDS, seal=Seal(WORDS.frozen, []))
+    claim = Claim(1, 1, 1, "a@b.example", 0, "a" * 22, "b" * 22)
+    signed = Errand(claim, words, 1000.0, NOW)
+    signed.signature = b"DKIM-Signature: made ahead\r\n"
+    plain = Errand(claim, WORDS, 1000.0, NOW).pieces()
+    assert signed.pieces() == [b"DKIM-Signature: made ahead\r\n", *plain]
 
 
 def test_bulk_that_is_stale_is_passed() -> None:

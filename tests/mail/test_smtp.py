@@ -339,6 +339,7 @@ def test_an_international_address_needs_smtputf8(smtp_server: SmtpServer) -> Non
         "a<b@x.se",
         "a@x.se\n",
         "a@x.se\x00",
+        "a" * 316 + "@x.se",
     ],
 )
 def test_an_address_cannot_carry_a_command(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyotp
 import pytest
 from playwright.sync_api import Page, expect
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from newsletter import editors, jobs
 from newsletter.config import Settings
@@ -21,6 +21,7 @@ from newsletter.models import (
     Status,
     Subscription,
 )
+from newsletter.web import login
 from tests.browser.conftest import Live, NewPage
 from tests.factories import make_newsletter, make_subscription
 from tests.web.workspace.test_importing import FILE, work
@@ -29,6 +30,7 @@ from tests.web.workspace.test_reports import make_issue
 pytestmark = pytest.mark.browser
 OWNER, BO = "owner@redaktion.example", "bo@redaktion.example"
 HOME = "/editor/labbet/"
+PASSWORD = "fyra fiskmåsar på en brygga"
 
 
 @pytest.fixture
@@ -217,6 +219,27 @@ def test_somebody_is_invited_given_a_role_and_made_to_take_a_second_factor(
     bo.goto(live.url(HOME))
     expect(bo.get_by_role("heading", level=1)).to_be_visible()
     assert bo.url == live.url(HOME)
+    # Logged in anew, neither a link nor the password is enough: a code is asked for.
+    with live.app.app_context():
+        hashed = login.hash_new_password(PASSWORD)
+    with database.transaction() as session:
+        session.execute(
+            update(Editor).where(Editor.email == BO).values(password=hashed)
+        )
+    bo.get_by_role("button", name="Log out").click()
+    follow_link(live, database, settings, bo, BO)
+    bo.wait_for_url("**/editor/login")
+    bo.locator("[name=email]").fill(BO)
+    bo.locator("[name=password]").fill(PASSWORD)
+    bo.keyboard.press("Enter")
+    bo.wait_for_url("**/editor/login/code?**")
+    bo.locator("[name=code]").fill("000000")
+    bo.keyboard.press("Enter")
+    expect(bo.locator(".said-error, .said-bad, .error").first).to_be_visible()
+    later = pyotp.TOTP(key).at(utcnow() + timedelta(seconds=30))  # each works once
+    bo.locator("[name=code]").fill(later)
+    bo.keyboard.press("Enter")
+    bo.wait_for_url(re.compile(r"/editor/(?!login)"))
     # The owner has none yet, and is led to it like everybody else.
     desk.goto(people)
     desk.wait_for_url("**/account/second-factor")

@@ -145,7 +145,7 @@ def bring_in(database: Database, settings: Settings, file: Path) -> Report:
     with file.open("rb") as opened_file:
         for sheet in sheets.read(opened_file, file.name):
             layout = columns.check(sheet.layout)
-            for batch in sheets.batches(sheet.records):
+            for batch in sheets.pieces(sheet):
                 with database.transaction(much=True) as session:
                     Importer(
                         session,

@@ -121,14 +121,13 @@ def import_(
     report = Report()
     with file.open("rb") as opened, _progress(file) as advance:
         for sheet in sheets.read(opened, file.name, encoding or ""):
-            layout = columns.check(sheet.layout)
-            for batch in sheets.batches(sheet.records, size):
+            layout, told = columns.check(sheet.layout), len(report.problems)
+            for batch in sheets.pieces(sheet, size):
                 with place.database.transaction(much=True) as session:
-                    newsletter = newsletters.by_slug(session, slug)
                     Importer(
                         session,
                         place.settings,
-                        newsletter,
+                        newsletters.by_slug(session, slug),
                         layout,
                         status=chosen,
                         source=source,
@@ -136,6 +135,7 @@ def import_(
                         now=utcnow(),
                     ).run(batch, report)
                 advance(opened)
+            report.put_in_order(told)
     with place.database.transaction() as session:
         recording.note(
             session,
@@ -167,7 +167,7 @@ def _try(
     try:
         with file.open("rb") as opened, _progress(file) as advance:
             for number, sheet in enumerate(sheets.read(opened, file.name, encoding)):
-                for batch in sheets.batches(sheet.records):
+                for batch in sheets.pieces(sheet):
                     with place.database.transaction() as session:
                         uploads.add_piece(session, run_id, number, sheet, batch)
                     advance(opened)

@@ -69,7 +69,7 @@ REASONS = {
 # What is said of lines that brought nobody.
 WHY = {
     "already": N_("They subscribe here already, and keep what they chose."),
-    "duplicate": N_("The address stood earlier in the file too."),
+    "duplicate": N_("The address stands in the file more than once."),
     "left": N_("They have left here, and stay gone."),
     "suppressed": N_("The address is not to be mailed, or was erased."),
 }
@@ -95,6 +95,10 @@ class Problem(NamedTuple):
         return InkorgError(self.message, **self.values)
 
 
+def _line_of(problem: Problem) -> int:
+    return problem.line
+
+
 @dataclass(slots=True)
 class Report:
     """What an import did: how many lines came to which end, and the odd ones."""
@@ -116,6 +120,10 @@ class Report:
         if len(self.problems) < self.most:
             why = message or WHY[outcome]
             self.problems.append(Problem(line, email[:254], outcome, why, values))
+
+    def put_in_order(self, first: int) -> None:
+        """Sort the problems from one on by their lines: those of one sheet."""
+        self.problems[first:] = sorted(self.problems[first:], key=_line_of)
 
     @property
     def lines(self) -> int:

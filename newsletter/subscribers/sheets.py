@@ -10,6 +10,7 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import PurePosixPath
 from typing import IO, TypeVar
 
@@ -18,6 +19,9 @@ from newsletter.subscribers import columns
 from newsletter.subscribers.columns import Layout
 
 BATCH_RECORDS = 4000
+# Read ahead, so that addresses that stand side by side in an index come together.
+WINDOW_BATCHES = 15
+MAX_WINDOW_CHARACTERS = 32_000_000
 MAX_LINE_CHARACTERS = 100_000
 MAX_COLUMNS = 300
 MAX_HEADING_CHARACTERS = 200
@@ -73,6 +77,46 @@ def batches(records: Iterable[T], size: int = BATCH_RECORDS) -> Iterator[list[T]
             batch = []
     if batch:
         yield batch
+
+
+def pieces(sheet: Sheet, size: int = BATCH_RECORDS) -> Iterator[list[Record]]:
+    """Yield a sheet's records in batches, in a good order to import them.
+
+    After the first BATCH_RECORDS, which are shown, they come by address, as far as one
+    reads ahead: an index takes up neighbours several times as fast.
+    """
+    if "email" not in sheet.layout.fields:
+        return batches(sheet.records, size)
+    by_address = _by_address(sheet.records, sheet.layout.fields.index("email"))
+    return batches(by_address, size)
+
+
+def _by_address(records: Iterator[Record], column: int) -> Iterator[Record]:
+    yield from islice(records, BATCH_RECORDS)
+    window: list[Record] = []
+    room = MAX_WINDOW_CHARACTERS
+    try:
+        for record in records:
+            window.append(record)
+            room -= sum(map(len, record[1]))
+            if len(window) == WINDOW_BATCHES * BATCH_RECORDS or room < 0:
+                yield from _sorted(window, column)
+                window.clear()
+                room = MAX_WINDOW_CHARACTERS
+    except InvalidInput:
+        yield from _sorted(window, column)
+        raise
+    yield from _sorted(window, column)
+
+
+def _sorted(records: list[Record], column: int) -> list[Record]:
+    """Put records in the order of their addresses; of one address, as they came."""
+    return sorted(
+        records,
+        key=lambda one: (
+            one[1][column].strip().casefold() if column < len(one[1]) else ""
+        ),
+    )
 
 
 def _again(file: IO[bytes]) -> IO[bytes]:

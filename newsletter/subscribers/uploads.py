@@ -11,6 +11,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
+from itertools import groupby
 from typing import Any
 
 from sqlalchemy import delete, func, select, update
@@ -29,7 +30,7 @@ from newsletter.models import (
     Newsletter,
     Status,
 )
-from newsletter.subscribers import bulk, columns
+from newsletter.subscribers import bulk, columns, sheets
 from newsletter.subscribers.columns import Layout
 from newsletter.subscribers.importing import Importer, Problem, Report, Source
 from newsletter.subscribers.sheets import Record, Sheet
@@ -266,8 +267,22 @@ def fail(session: Session, run_id: int, *, now: datetime) -> None:
 
 
 def problems(session: Session, run: ImportRun) -> Iterator[tuple[str, Problem]]:
-    """Yield the lines that brought nobody, each with the name of its file."""
-    number = -1
+    """Yield the lines that brought nobody, each with the name of its file.
+
+    In the order of the file: pieces have theirs by address (see `sheets.pieces`).
+    """
+    rows = _with_problems(session, run)
+    for (sheet, _window), together in groupby(rows, lambda row: row[:2]):
+        found = [Problem(*one) for row in together for one in row[2]]
+        for problem in sorted(found, key=lambda one: one.line):
+            yield run.sheets[sheet]["name"], problem
+
+
+def _with_problems(
+    session: Session, run: ImportRun
+) -> Iterator[tuple[int, int, list[list[Any]]]]:
+    """Yield of each piece its sheet, what was read ahead with it, and its problems."""
+    number, sheet, place = -1, -1, 0
     while True:
         query = (
             select(ImportChunk.number, ImportChunk.sheet, ImportChunk.problems)
@@ -278,9 +293,9 @@ def problems(session: Session, run: ImportRun) -> Iterator[tuple[str, Problem]]:
         row = session.execute(query).first()
         if row is None:
             return
-        number = row.number
-        for problem in row.problems:
-            yield run.sheets[row.sheet]["name"], Problem(*problem)
+        place = place + 1 if row.sheet == sheet else 0
+        number, sheet = row.number, row.sheet
+        yield sheet, -(-place // sheets.WINDOW_BATCHES), row.problems
 
 
 def forget_old(session: Session, *, now: datetime, limit: int) -> int:

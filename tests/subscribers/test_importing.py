@@ -31,6 +31,7 @@ from newsletter.subscribers import (
     leaving,
     sheets,
     suppression,
+    uploads,
 )
 from newsletter.subscribers.addresses import address_hash, read_address
 from newsletter.subscribers.columns import Layout
@@ -57,7 +58,7 @@ def run(
     report = Report()
     for sheet in sheets.read(io.BytesIO(raw), name):
         layout = columns.check(Layout(fields) if fields else sheet.layout)
-        for batch in sheets.batches(sheet.records, size):
+        for batch in sheets.pieces(sheet, size):
             Importer(
                 session,
                 settings,
@@ -346,6 +347,49 @@ def test_files_that_no_program_should_read_are_refused() -> None:
             readers_of(data)
     assert readers_of("email\r\n\r\na@example.org\r\n".encode("utf-16-le")) == 1
     assert readers_of(b'sep=;\nemail;name\na@example.org;"two\nlines"\n') == 1
+
+
+def test_addresses_come_by_their_order_and_none_is_lost() -> None:
+    many = sheets.BATCH_RECORDS * (sheets.WINDOW_BATCHES + 1) + 3
+    lines = [f"{n * 7919 % many:06}@example.org,{n}" for n in range(many)]
+    lines[-1] = " 000007@EXAMPLE.org,again"
+    data = "\n".join(["email,name", *lines, f"ö,{'x' * sheets.MAX_LINE_CHARACTERS}"])
+    found: list[sheets.Record] = []
+    with pytest.raises(InvalidInput):  # what stands before a broken line is read
+        for sheet in sheets.read(io.BytesIO(data.encode()), "x"):
+            for piece in sheets.pieces(sheet, size=1):
+                found += piece
+    assert sorted(found) == [(n + 2, line.split(",")) for n, line in enumerate(lines)]
+    first, end = sheets.BATCH_RECORDS, sheets.BATCH_RECORDS * 16
+    assert [n for n, _cells in found[:first]] == list(range(2, first + 2))
+    emails = [cells[0] for _n, cells in found]
+    assert emails[first:end] == sorted(emails[first:end])
+    assert emails[end:] == sorted(emails[end:], key=lambda one: one.strip())
+
+
+def test_a_report_is_in_the_order_of_the_file(
+    session: Session, settings: Settings
+) -> None:
+    newsletter = make_newsletter(session)
+    run = uploads.begin(session, newsletter, "x.csv", editor_id=None, now=NOW)
+    sheet = next(sheets.read(io.BytesIO(b"email\n"), "x.csv"))
+    lines = [2, 9, 5, *range(20, 20 + sheets.WINDOW_BATCHES - 2), 99, 98]
+    for number in lines:  # the first piece alone, then a window, then the next one's
+        records = [(number, ["nobody"]), (number + 1, [f"a{number}@example.org"])]
+        uploads.add_piece(session, run.id, 0, sheet, records)
+    uploads.received(session, run.id)
+    session.flush()
+    layouts = [uploads.layout_of(run.sheets[0])]
+    uploads.start(session, run, layouts, consent="", asks=False, trial=True, now=NOW)
+    while uploads.step(session, settings, run.id, now=NOW):
+        session.flush()
+    told = [problem.line for _name, problem in uploads.problems(session, run)]
+    assert told == sorted(lines)
+    report = Report()
+    for number in lines:
+        report.note("already", number, "")
+    report.put_in_order(1)
+    assert [one.line for one in report.problems] == [2, *sorted(lines[1:])]
 
 
 LABELS = st.lists(

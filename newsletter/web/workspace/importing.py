@@ -164,7 +164,7 @@ def _take_in(newsletter: Newsletter, file: FileStorage, encoding: str) -> int:
         )
     try:
         for number, sheet in enumerate(sheets.read(stream, run.file_name, encoding)):
-            for batch in sheets.batches(sheet.records):
+            for batch in sheets.pieces(sheet):
                 with transaction() as session:
                     uploads.add_piece(session, run.id, number, sheet, batch)
         with transaction() as session:

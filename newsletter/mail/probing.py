@@ -87,6 +87,30 @@ def domain_probes(
         )
 
 
+def answers_probe(email: str, asked: dns.resolver.Resolver | None = None) -> Probe:
+    """Look up who takes the mail to an address: readers' answers (RFC 5321 §5.1)."""
+    domain = email.rpartition("@")[2].strip().lower()
+    about, values = N_("Answers"), {"domain": domain}
+    if not domain or len(domain) > MAX_NAME or is_made_up(domain):
+        message = N_("A made-up domain: nothing is looked up for it.")
+        return Probe(about, NOTE, message)
+    try:
+        resolver = asked or dns.resolver.get_default_resolver()
+        host = _mail_host(domain, resolver)
+    except dns.resolver.NXDOMAIN:
+        host = ""
+    except dns.exception.DNSException:
+        return Probe(about, NOTE, N_SILENT)
+    if host:
+        message = N_("Mail to %(domain)s is taken by %(host)s.")
+        return Probe(about, GOOD, message, {**values, "host": host[:MAX_SHOWN]})
+    message = N_(
+        "No server takes mail to %(domain)s, so readers' answers would come back to"
+        " them. Choose another address."
+    )
+    return Probe(about, WRONG, message, values)
+
+
 def keep_flaws(
     session: Session, newsletter: Newsletter, found: Sequence[Probe], *, now: datetime
 ) -> None:
@@ -259,6 +283,23 @@ def _dkim(key: DkimKey, lookup: Lookup) -> Probe:
         return Probe("DKIM", WRONG, wrong, {"name": name}, name, text)
     message = N_("The key at %(name)s is the one that signs.")
     return Probe("DKIM", GOOD, message, {"name": name})
+
+
+def _mail_host(domain: str, resolver: dns.resolver.Resolver) -> str:
+    """Return the host that takes a domain's mail; "" where none does.
+
+    Raises NXDOMAIN, and other DNSExceptions where the DNS does not say.
+    """
+    for kind in ("MX", "A", "AAAA"):
+        try:
+            found = resolver.resolve(domain, kind, lifetime=SECONDS)
+        except dns.resolver.NoAnswer:
+            continue
+        if kind != "MX":
+            return domain
+        best = min(found, key=lambda record: record.preference)
+        return str(best.exchange).rstrip(".")  # "" is a null MX (RFC 7505)
+    return ""
 
 
 def _said(text: str) -> dict[str, str]:

@@ -79,7 +79,7 @@ document.addEventListener("submit", (event) => {
 // What is typed about the mail is checked when a field is left; the server looks.
 const checks = document.querySelector("[data-check]");
 if (checks) {
-  const asked = ["from_name", "from_email", "language", "timezone"];
+  const asked = ["from_name", "from_email", "reply_to", "language", "timezone"];
   const look = async () => {
     checks.setAttribute("aria-busy", "true");
     const body = new FormData(checks.form);

@@ -115,8 +115,8 @@ def zone(monkeypatch: pytest.MonkeyPatch) -> Dns:
     """A DNS in which one domain vouches for its sender and another does not."""
     made = Dns()
     made.file = (
-        "@ 60 IN SOA ns.se. a.se. 1 1 1 1 1\n@ 60 IN NS ns.se.\n"
         'brev 60 IN TXT "v=spf1 mx -all"\n_dmarc.brev 60 IN TXT "v=DMARC1; p=none"\n'
+        "brev 60 IN MX 10 post.brev.se.\n"
     )
     monkeypatch.setattr(dns.resolver, "default_resolver", made)
     return made
@@ -149,6 +149,7 @@ def test_settings_are_judged_as_typed_the_dns_looked_at_and_a_relay_tried(
         sender.fill(f"labbet@{domain}")
         sender.press("Tab")
         expect(desk.locator("#mail-check")).to_contain_text(said)
+    expect(desk.locator("#mail-check")).to_contain_text("taken by post.brev.se")
     # The next three times of each rhythm, with quiet days thought of.
     desk.get_by_role("link", name="Rhythms").click()
     desk.get_by_label("How often").select_option("weekly")

@@ -43,6 +43,8 @@ class Dns(dns.resolver.Resolver):
             self.file, origin="se.", relativize=False, check_origin=False
         )
         found = zone.get_rdataset(f"{qname}.", str(rdtype))
+        if found is None and zone.get_node(f"{qname}.") is not None:
+            raise dns.resolver.NoAnswer
         if found is None:
             raise dns.resolver.NXDOMAIN
         return found

@@ -11,6 +11,7 @@ from newsletter.config import Relay, Settings
 from newsletter.db import Database
 from newsletter.mail import probing
 from newsletter.models import Algorithm, DkimKey, Newsletter
+from tests.cli.test_dkim import Dns
 from tests.factories import NOW, make_newsletter
 from tests.smtp_server import SmtpServer
 
@@ -62,6 +63,29 @@ def test_what_cannot_be_told_is_a_note() -> None:
     for domain in ("brev.se", "labbet.example", "", "x" * 300):
         (found,) = probing.domain_probes(domain, [KEY], silent)
         assert found.state == probing.NOTE
+
+
+@pytest.mark.parametrize(
+    ("email", "state", "host"),
+    [
+        ("hej@brev.se", probing.GOOD, "ett.se"),  # the nearest
+        ("hej@bara.se", probing.GOOD, "bara.se"),  # an address is enough
+        ("hej@stum.se", probing.WRONG, ""),  # says that it takes none
+        ("hej@finns-inte.se", probing.WRONG, ""),
+        ("hej@labbet.example", probing.NOTE, ""),
+        ("", probing.NOTE, ""),
+    ],
+)
+def test_who_takes_the_answers_is_looked_up(email: str, state: str, host: str) -> None:
+    asked = Dns()
+    asked.file = (
+        "brev 60 IN MX 20 tva.se.\nbrev 60 IN MX 10 ett.se.\n"
+        "bara 60 IN A 192.0.2.1\nstum 60 IN MX 0 .\n"
+    )
+    found = probing.answers_probe(email, asked)
+    assert (found.state, found.values.get("host", "")) == (state, host)
+    asked.silent = True
+    assert probing.answers_probe("hej@brev.se", asked).message == probing.N_SILENT
 
 
 def test_a_relay_is_tried_without_sending(smtp_server: SmtpServer) -> None:

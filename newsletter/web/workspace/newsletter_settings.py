@@ -135,6 +135,7 @@ def _checked(newsletter: Newsletter, typed: dict[str, str]) -> dict[str, object]
         "probes": [
             *_probed(newsletter),
             *probing.domain_probes(domain, signing, probing.txt_lookup()),
+            probing.answers_probe(typed["reply_to"].strip() or typed["from_email"]),
         ],
     }
 

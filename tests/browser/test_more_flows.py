@@ -15,7 +15,15 @@ from newsletter import editors, jobs
 from newsletter.config import Settings
 from newsletter.db import Database, utcnow
 from newsletter.digests import drafts
-from newsletter.models import Issue, IssueState, Mode, Newsletter, NewsletterRelay, Role
+from newsletter.models import (
+    Delivery,
+    Issue,
+    IssueState,
+    Mode,
+    Newsletter,
+    NewsletterRelay,
+    Role,
+)
 from newsletter.posts import topics
 from newsletter.web.security import SETTINGS
 from tests.browser.conftest import Live, NewPage, axe
@@ -50,6 +58,16 @@ def test_an_issue_goes_at_a_time_or_in_a_rhythm_and_once_more_to_the_failed(
         with database.reading() as session:
             return session.get_one(Issue, number).state
 
+    # A test to several, by Return where they stand.
+    desk.goto(page)
+    desk.get_by_label("Send it to").fill("anna@x.example, bo@x.example")
+    desk.keyboard.press("Enter")
+    expect(desk.locator(".said")).to_contain_text("bo@x.example")
+    with database.reading() as session:
+        tests = session.scalars(
+            select(Delivery.address).where(Delivery.occasion.not_like("issue:%"))
+        ).all()
+    assert sorted(tests) == ["anna@x.example", "bo@x.example"]
     # In a rhythm, for its readers alone; the calendar has it; then not after all.
     desk.goto(f"{page}send")
     desk.get_by_label("As the next digest").select_option("weekly:mon@08:00")
@@ -93,6 +111,24 @@ def test_an_issue_goes_at_a_time_or_in_a_rhythm_and_once_more_to_the_failed(
     expect(desk.locator(".big")).to_have_text("3 of 3")
     expect(desk.locator("section", has_text="Tried again")).to_contain_text(OWNER)
     assert state() is IssueState.SENT
+    # Another one is stopped on its way: held, let go, and then ended for good.
+    with database.transaction() as session:
+        here = session.get_one(Newsletter, labbet.id)
+        make_post(session, here)
+        other = drafts.draft(session, here, now=utcnow()).id
+    desk.goto(live.url(f"{HOME}issues/{other}/send"))
+    pressed(desk, "Send to 3 readers now")
+    desk.wait_for_url(f"**/issues/{other}/")
+    settle(database, other, "sent")
+    expect(desk.locator("[data-summary]")).to_have_text("1 of 3 sent")
+    desk.keyboard.press("p")
+    expect(desk.locator(".facts .state")).to_have_text("Sending is paused")
+    desk.get_by_role("link", name="Cancel …").press("Enter")
+    expect(desk.locator(".ask-words")).to_contain_text("2 readers are left")
+    axe(desk)
+    pressed(desk, "Cancel the issue")
+    expect(desk.locator(".facts .state")).to_have_text("Cancelled")
+    expect(desk.locator(".big")).to_have_text("1 of 3")
 
 
 @pytest.fixture
@@ -162,7 +198,7 @@ def test_settings_are_judged_as_typed_the_dns_looked_at_and_a_relay_tried(
     expect(desk.locator("#holidays-error")).to_contain_text("is not a date")
     axe(desk)
     # A relay of one's own: tried, used, left, forgotten, and back again.
-    desk.get_by_role("link", name="Relay").click()
+    desk.get_by_role("link", name="Relay", exact=True).click()
     desk.get_by_label("Server").fill("127.0.0.1")
     desk.get_by_label("Encryption").select_option("plain")
     desk.get_by_label("Port").fill("99999")
@@ -220,7 +256,9 @@ def test_several_newsletters_sessions_ended_and_a_log_of_it_all(
     desk.goto(live.url("/editor/annat/settings/people/"))
     desk.get_by_label(f"What {EDITOR} may do").select_option("viewer")
     pressed(desk, f"Change {EDITOR}")
+    expect(desk.locator(".said")).to_contain_text("is changed")
     pressed(desk, f"Log out everywhere {EDITOR}")
+    expect(desk.locator(".said")).to_contain_text("logged out")
     elin.goto(live.url("/editor/annat/"))
     elin.wait_for_url("**/editor/login?*")
     # One's own: the other browser is seen, ended, and out.
@@ -259,6 +297,7 @@ def test_a_segment_is_saved_from_the_list_downloaded_and_brought_back_by_a_key(
     desk.get_by_role("link", name="Give it a name").press("Enter")
     desk.get_by_label("Name").fill("English readers")
     pressed(desk, "Save the segment")
+    expect(desk.locator(".segments li")).to_have_count(1)
     desk.keyboard.press("5")
     desk.get_by_role("link", name="English readers").press("Enter")
     lines = downloaded(desk, "Download these as CSV").strip().splitlines()

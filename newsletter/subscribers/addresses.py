@@ -5,7 +5,7 @@ import hmac
 import re
 import unicodedata
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from email_validator import (
     SPECIAL_USE_DOMAIN_NAMES,
@@ -69,8 +69,7 @@ MAX_LOCAL, MAX_LABEL, MAX_DOMAIN = 64, 63, 253  # RFC 5321 ยง4.5.3.1, RFC 1035 ย
 _TYPED_AROUND = re.compile(r"(?:mailto:|[^<>]*<)?([^<>]*)>?", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(NamedTuple):
     """An address: as we write to it, as we know it again, and where it lives."""
 
     email: str  # as typed (NFC), the domain as an A-label
@@ -86,7 +85,7 @@ def read_address(text: str, *, trial: bool = False) -> Address:
     Raises InvalidInput with field "email", saying what is wrong; where we can guess
     what was meant, `values["suggestion"]` is that address.
     """
-    if address := _read_plain(text):
+    if address := read_plain(text):
         return address
     if len(text.encode(errors="replace")) > 2 * MAX_OCTETS:
         raise _wrong(N_("That is longer than an e-mail address can be."))
@@ -149,7 +148,7 @@ def mailbox_hash(settings: Settings, address: Address) -> str:
     return address_hash(settings, f"{local}@{domain}")
 
 
-def _read_plain(text: str) -> Address | None:
+def read_plain(text: str) -> Address | None:
     """Read an address of letters, digits and few signs; None if it is anything else."""
     match = _PLAIN.fullmatch(text) if len(text) <= MAX_OCTETS else None
     if match is None or len(match[1]) > MAX_LOCAL:

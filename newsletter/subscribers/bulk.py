@@ -7,7 +7,7 @@ other without asking back.
 
 import functools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from itertools import chain
 from typing import Any
@@ -68,20 +68,22 @@ def insert(
     names: Sequence[str],
     rows: Sequence[tuple[Any, ...]],
     *,
+    same: Mapping[str, Any] | None = None,
     returning: str = "",
 ) -> set[Any]:
     """Write rows; one that breaks a unique constraint is left out.
 
+    `same` is what they have in common, which is handed over once and not with each.
     Values must be as the database has them: moments through `stored`, JSON as text.
     Returns that column of the rows that were written, where one is named.
     """
     if not rows:
         return set()
     if is_postgresql(session):
-        return _insert_arrays(session, model, names, rows, returning)
+        return _insert_arrays(session, model, names, rows, same or {}, returning)
     whole = len(rows) - len(rows) % ROWS_AT_ONCE
-    _insert_values(session, model, names, rows[:whole], ROWS_AT_ONCE)
-    _insert_values(session, model, names, rows[whole:], 1)
+    _insert_values(session, model, names, rows[:whole], same or {}, ROWS_AT_ONCE)
+    _insert_values(session, model, names, rows[whole:], same or {}, 1)
     if not returning:
         return set()
     # Nobody else writes meanwhile: whoever looked before finds that nothing was there.
@@ -94,6 +96,7 @@ def _insert_values(
     model: Any,
     names: Sequence[str],
     rows: Sequence[tuple[Any, ...]],
+    same: Mapping[str, Any],
     at_once: int,
 ) -> None:
     """Write rows, some in each statement.
@@ -103,12 +106,15 @@ def _insert_values(
     """
     if not rows:
         return
-    row = f"({', '.join('?' * len(names))})"
+    common = tuple(same.values())
+    # The first parameters are the ones in common, named in every row by their numbers.
+    row = ", ".join([*(f"?{n + 1}" for n in range(len(common))), *("?" * len(names))])
     session.connection().exec_driver_sql(
-        f"INSERT OR FAIL INTO {model.__tablename__} ({', '.join(names)})"  # noqa: S608
-        f" VALUES {', '.join([row] * at_once)} ON CONFLICT DO NOTHING",
+        f"INSERT OR FAIL INTO {model.__tablename__}"  # noqa: S608
+        f" ({', '.join([*same, *names])})"
+        f" VALUES {', '.join([f'({row})'] * at_once)} ON CONFLICT DO NOTHING",
         [
-            tuple(chain.from_iterable(rows[at : at + at_once]))
+            (*common, *chain.from_iterable(rows[at : at + at_once]))
             for at in range(0, len(rows), at_once)
         ],
     )
@@ -119,17 +125,18 @@ def _insert_arrays(
     model: Any,
     names: Sequence[str],
     rows: Sequence[tuple[Any, ...]],
+    same: Mapping[str, Any],
     returning: str,
 ) -> set[Any]:
     columns = model.__table__.columns
     dialect = session.get_bind().dialect
-    arrays = ", ".join(
-        f"CAST(%s AS {columns[name].type.compile(dialect)}[])" for name in names
-    )
+    types = {n: columns[n].type.compile(dialect) for n in (*same, *names)}
+    common = "".join(f"CAST(%s AS {types[name]}), " for name in same)
+    arrays = ", ".join(f"CAST(%s AS {types[name]}[])" for name in names)
     found = session.connection().exec_driver_sql(
-        f"INSERT INTO {model.__tablename__} ({', '.join(names)})"  # noqa: S608
-        f" SELECT * FROM unnest({arrays}) ON CONFLICT DO NOTHING"
-        f" RETURNING {returning or names[0]}",
-        tuple(list(cells) for cells in zip(*rows, strict=True)),
+        f"INSERT INTO {model.__tablename__} ({', '.join([*same, *names])})"  # noqa: S608
+        f" SELECT {common}theirs.* FROM unnest({arrays}) AS theirs"
+        f" ON CONFLICT DO NOTHING RETURNING {returning or names[0]}",
+        (*same.values(), *(list(cells) for cells in zip(*rows, strict=True))),
     )
     return set(found.scalars())

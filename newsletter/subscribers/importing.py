@@ -42,7 +42,7 @@ from newsletter.subscribers import (
     suppression,
 )
 from newsletter.subscribers import columns as known_columns
-from newsletter.subscribers.addresses import Address, hasher, read_address
+from newsletter.subscribers.addresses import Address, hasher, read_address, read_plain
 from newsletter.subscribers.columns import Layout, Standing
 from newsletter.subscribers.consent import Origin
 from newsletter.subscribers.exporting import plain
@@ -363,18 +363,17 @@ class Importer:
             return ids
         at = bulk.stored(self.session)(self.at)
         numbers = bulk.new_ids(self.session, Subscriber, len(new))
-        wave = numbers[0] // WAVE
         rows = [
-            (number, reader.address.email, key, reader.hashed, wave, reader.name, at)
+            (number, reader.address.email, key, reader.hashed, reader.name)
             for number, key, reader in zip(
                 numbers, new, map(readers.__getitem__, new), strict=True
             )
         ]
-        names = (
-            *("id", "email", "email_key", "address_hash", "wave", "name"),
-            "created_at",
+        names = "id", "email", "email_key", "address_hash", "name"
+        same = {"wave": numbers[0] // WAVE, "created_at": at}
+        written = bulk.insert(
+            self.session, Subscriber, names, rows, same=same, returning="id"
         )
-        written = bulk.insert(self.session, Subscriber, names, rows, returning="id")
         ids.update({row[2]: row[0] for row in rows if row[0] in written})
         if len(ids) < len(readers):  # somebody signed up at this very moment
             late = {key: readers[key] for key in readers if key not in ids}
@@ -394,30 +393,46 @@ class Importer:
             rhythm: starting.starting_position(self.session, self.newsletter, rhythm)
             for rhythm in {reader.rhythm for reader in readers.values()}
         }
-        at = stored(self.at)
+        at, words = stored(self.at), self.source.words[:200]
         rows = []
-        for place, key in enumerate(keys):
+        for number, key, leaves, prefers in zip(
+            ids, keys, leave, preferences, strict=True
+        ):
             reader = readers[key]
-            since = reader.requested_at if active else None
-            confirmed = (reader.confirmed_at or since or self.at) if active else None
+            since = confirmed = None
+            if active:
+                since = reader.requested_at
+                confirmed = reader.confirmed_at or since
             rows.append(
                 (
-                    *(ids[place], self.newsletter.id, subscriber_ids[key]),
-                    *(self.status.value, reader.language, reader.rhythm),
-                    *(reader.topic_ids is None, positions[reader.rhythm] * active, 0),
-                    *(leave[place], preferences[place], 0),
-                    (reader.source or self.source.words)[:200],
+                    number,
+                    subscriber_ids[key],
+                    reader.language,
+                    reader.rhythm,
+                    reader.topic_ids is None,
+                    positions[reader.rhythm] if active else 0,
+                    leaves,
+                    prefers,
+                    reader.source[:200] or words,
                     stored(since) if since else at,
-                    at if confirmed is self.at else stored(confirmed),
-                    at,
+                    stored(confirmed) if confirmed else at if active else None,
                 )
             )
         names = (
-            *("id", "newsletter_id", "subscriber_id", "status", "language", "rhythm"),
-            *("all_topics", "cursor", "had_until", "leave_token", "preferences_token"),
-            *("round", "source", "requested_at", "confirmed_at", "created_at"),
+            *("id", "subscriber_id", "language", "rhythm", "all_topics", "cursor"),
+            *("leave_token", "preferences_token", "source"),
+            *("requested_at", "confirmed_at"),
         )
-        written = bulk.insert(self.session, Subscription, names, rows, returning="id")
+        same = {
+            "newsletter_id": self.newsletter.id,
+            "status": self.status.value,
+            "had_until": 0,
+            "round": 0,
+            "created_at": at,
+        }
+        written = bulk.insert(
+            self.session, Subscription, names, rows, same=same, returning="id"
+        )
         return {
             key: row[0]
             for key, row in zip(keys, rows, strict=True)
@@ -431,21 +446,21 @@ class Importer:
             self.session, self.source.wording, self.newsletter.language
         )
         details: dict[tuple[object, ...], str] = {}
-        at = bulk.stored(self.session)(self.now)
         rows = []
         for key, subscription_id in subscriptions.items():
             reader = readers[key]
             said = reader.requested_at, reader.confirmed_at, reader.source
             if said not in details:
                 details[said] = json.dumps(self._detail(*said))
-            rows.append(
-                (
-                    *(subscription_id, consent.IMPORTED, at, wording, PAGE),
-                    *(reader.network, details[said]),
-                )
-            )
-        names = ("subscription_id", "event", "at", "wording_id", "page", "network")
-        bulk.insert(self.session, Consent, (*names, "detail"), rows)
+            rows.append((subscription_id, reader.network, details[said]))
+        names = "subscription_id", "network", "detail"
+        same = {
+            "event": consent.IMPORTED,
+            "at": bulk.stored(self.session)(self.now),
+            "wording_id": wording,
+            "page": PAGE,
+        }
+        bulk.insert(self.session, Consent, names, rows, same=same)
 
     def _detail(
         self, requested: datetime | None, confirmed: datetime | None, source: str
@@ -472,7 +487,7 @@ class _Lines:
         status: Status,
         now: datetime,
     ) -> None:
-        self.settings, self.newsletter, self.now = settings, newsletter, now
+        self.newsletter, self.now = newsletter, now
         self.hash_of = hasher(settings)
         self.asks = status != Status.ACTIVE
         self.lenient = layout.is_lenient
@@ -493,6 +508,9 @@ class _Lines:
         }
         self.topics_of: dict[str, tuple[int, ...] | None] = {}
         self.languages = choices.offered_languages(newsletter)
+        # What each line asks for, and a mapped class is slow to tell.
+        self.rhythm, self.language = newsletter.default_rhythm, newsletter.language
+        self.demo, self.keep_network = settings.demo, newsletter.record_network
 
     def email(self, cells: Sequence[str]) -> str:
         """Return a line's address cell, whatever stands there."""
@@ -501,11 +519,13 @@ class _Lines:
 
     def __call__(self, line: int, cells: list[str]) -> _Reader:
         """Understand a line. Raises InvalidInput."""
-        address = read_address(self.email(cells), trial=self.settings.demo)
+        # `email` changes nothing of a plain one, which most are.
+        plainly = self.at_email < len(cells) and read_plain(cells[self.at_email])
+        address = plainly or read_address(self.email(cells), trial=self.demo)
         hashed = self.hash_of(address.key)
-        standing, rhythm = self.whole or Standing.READER, self.newsletter.default_rhythm
         if not self.columns:
-            language = self.newsletter.language
+            standing = self.whole or Standing.READER
+            rhythm, language = self.rhythm, self.language
             self._refuse_unconfirmed(standing)
             empty = None, None, None, None, "", ""
             return _Reader(
@@ -590,12 +610,12 @@ class _Lines:
 
     def _rhythm(self, cell: str) -> str:
         if not cell:
-            return self.newsletter.default_rhythm
+            return self.rhythm
         return choices.check_rhythm(self.newsletter, cell)
 
     def _language(self, cell: str) -> str:
         if not cell:
-            return self.newsletter.language
+            return self.language
         code = cell.casefold()
         short = re.split(r"[-_]", code)[0]
         if code not in self.languages and short in self.languages:
@@ -651,7 +671,7 @@ class _Lines:
         return None
 
     def _network(self, cell: str) -> str:
-        if not cell or not self.newsletter.record_network:
+        if not cell or not self.keep_network:
             return ""
         return consent.cut_network(cell)
 

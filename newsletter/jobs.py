@@ -9,7 +9,8 @@ and to its row, and stops no other.
 import functools
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -47,6 +48,8 @@ from newsletter.subscribers import (
     signup,
     uploads,
 )
+from newsletter.subscribers.importing import ahead
+from newsletter.subscribers.uploads import Piece
 
 log = logging.getLogger(__name__)
 
@@ -309,19 +312,40 @@ def _import_readers(database: Database, settings: Settings, now: datetime) -> in
     with database.reading() as session:
         waiting = uploads.under_way(session)
     for run_id in waiting:
-        more = True
-        while more and time.monotonic() - began < IMPORT_SECONDS:
-            more = _import_piece(database, settings, run_id, now)
-            done += more
+        with closing(ahead(_look(database, settings, run_id, now))) as pieces:
+            while time.monotonic() - began < IMPORT_SECONDS:
+                more = _import_piece(database, settings, run_id, next(pieces), now)
+                done += more
+                if not more:
+                    break
     return done
 
 
-def _import_piece(
+def _look(
     database: Database, settings: Settings, run_id: int, now: datetime
+) -> Iterator[Piece | None]:
+    """Understand one piece after the other, without end."""
+    number: int | None = None
+    while True:
+        try:
+            with database.reading() as session:
+                piece = uploads.look(session, settings, run_id, number, now=now)
+        except Exception:  # the step meets it too, and says so
+            piece = None
+        number = piece.number + 1 if piece else None
+        yield piece
+
+
+def _import_piece(
+    database: Database,
+    settings: Settings,
+    run_id: int,
+    piece: Piece | None,
+    now: datetime,
 ) -> bool:
     try:
         with database.transaction(much=True) as session:
-            return uploads.step(session, settings, run_id, now=now)
+            return uploads.step(session, settings, run_id, piece=piece, now=now)
     except Exception:
         log.exception("import failed id=%d", run_id)
     with database.transaction() as session:

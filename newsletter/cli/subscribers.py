@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any, cast
@@ -44,7 +44,14 @@ from newsletter.subscribers import (
     uploads,
 )
 from newsletter.subscribers.addresses import readable
-from newsletter.subscribers.importing import Importer, Outcome, Report, Source
+from newsletter.subscribers.importing import (
+    Importer,
+    Lines,
+    Outcome,
+    Report,
+    Source,
+    ahead,
+)
 
 ASKED_AT_ONCE = 100  # by mail, in one transaction
 EXPLAINED = 5  # issues, where none is named
@@ -116,26 +123,7 @@ def import_(
         if not as_json:
             click.echo("This was a trial: nothing has been changed.")
         return
-    source, at = Source(consent.strip()), utcnow()
-    size = sheets.BATCH_RECORDS if chosen == Status.ACTIVE else ASKED_AT_ONCE
-    report = Report()
-    with file.open("rb") as opened, _progress(file) as advance:
-        for sheet in sheets.read(opened, file.name, encoding or ""):
-            layout, told = columns.check(sheet.layout), len(report.problems)
-            for batch in sheets.pieces(sheet, size):
-                with place.database.transaction(much=True) as session:
-                    Importer(
-                        session,
-                        place.settings,
-                        newsletters.by_slug(session, slug),
-                        layout,
-                        status=chosen,
-                        source=source,
-                        at=at,
-                        now=utcnow(),
-                    ).run(batch, report)
-                advance(opened)
-            report.put_in_order(told)
+    report = _bring_in(place, slug, file, encoding or "", chosen, consent.strip())
     with place.database.transaction() as session:
         recording.note(
             session,
@@ -147,6 +135,42 @@ def import_(
         )
         count_anew(session, "subscriber", "subscription")
     _show_report(report, as_json)
+
+
+def _bring_in(
+    place: Installation,
+    slug: str,
+    file: Path,
+    encoding: str,
+    status: Status,
+    consent: str,
+) -> Report:
+    """Import a file; the next lines are read while these are written."""
+    source, at, report = Source(consent), utcnow(), Report()
+    size = sheets.BATCH_RECORDS if status == Status.ACTIVE else ASKED_AT_ONCE
+    with file.open("rb") as opened, _progress(file) as advance:
+        for sheet in sheets.read(opened, file.name, encoding):
+            layout, told = columns.check(sheet.layout), len(report.problems)
+            with place.database.reading() as session:
+                here = newsletters.by_slug(session, slug)
+                lines = Lines(session, place.settings, here, layout, status, at)
+            pieces = sheets.pieces(sheet, size)
+            with closing(ahead(map(lines.look, pieces))) as looked:
+                for batch in looked:
+                    with place.database.transaction(much=True) as session:
+                        Importer(
+                            session,
+                            place.settings,
+                            newsletters.by_slug(session, slug),
+                            layout,
+                            status=status,
+                            source=source,
+                            at=at,
+                            now=utcnow(),
+                        ).run(batch, report)
+                    advance(opened)
+            report.put_in_order(told)
+    return report
 
 
 def _try(

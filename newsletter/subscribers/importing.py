@@ -10,11 +10,13 @@ made at that very moment came from an earlier line of the same file.
 
 import json
 import re
+import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar, cast
 
 from sqlalchemy import and_, select
 from sqlalchemy.orm import Session
@@ -48,6 +50,11 @@ from newsletter.subscribers.consent import Origin
 from newsletter.subscribers.exporting import plain
 from newsletter.subscribers.sheets import Record
 
+T = TypeVar("T")
+_END = object()
+# After this, a thread insists on Python's lock. SQLite lets go of it in each statement,
+# and would get it back after five milliseconds.
+LOCK_SECONDS = 0.0001
 MAX_REFUSALS_KEPT = 10_000
 MAX_CELL_CHARACTERS = 2000
 MAX_NAME_CHARACTERS = 200
@@ -121,6 +128,11 @@ class Report:
             why = message or WHY[outcome]
             self.problems.append(Problem(line, email[:254], outcome, why, values))
 
+    def add(self, other: "Report") -> None:
+        """Count in what another report says."""
+        self.counts.update(other.counts)
+        self.problems += other.problems[: max(0, self.most - len(self.problems))]
+
     def put_in_order(self, first: int) -> None:
         """Sort the problems from one on by their lines: those of one sheet."""
         self.problems[first:] = sorted(self.problems[first:], key=_line_of)
@@ -157,6 +169,15 @@ class _Reader(NamedTuple):
     network: str
 
 
+class Looked(NamedTuple):
+    """Lines that were understood before anything was written."""
+
+    records: Sequence[Record]
+    readers: dict[str, _Reader]
+    report: Report  # of refused lines and duplicates
+    offer: tuple[object, ...]  # what they were held against
+
+
 class _Known(NamedTuple):
     """How an address stands here."""
 
@@ -190,31 +211,26 @@ class Importer:
         self.session, self.settings, self.newsletter = session, settings, newsletter
         self.status, self.source, self.at, self.now = status, source, at, now
         self.known: dict[str, _Known] = {}
-        self.read = _Lines(session, settings, newsletter, layout, status, now)
+        self.lines = Lines(session, settings, newsletter, layout, status, now)
 
-    def run(self, records: Iterable[Record], report: Report) -> None:
+    def run(self, batch: Looked | Sequence[Record], report: Report) -> None:
         """Import one batch and add what happened to `report`. Safe to repeat."""
         recording.leave_out(self.session, "reader", "suppression")
-        self._settle(self.look(records, report), report)
+        self._settle(self.look(batch, report), report)
 
-    def look(self, records: Iterable[Record], report: Report) -> dict[str, _Reader]:
-        """Understand a batch: refused lines and duplicates go to `report`."""
-        found: dict[str, _Reader] = {}
-        for number, cells in records:
-            try:
-                reader = self.read(number, cells)
-            except InvalidInput as error:
-                email = self.read.email(cells)
-                report.note("refused", number, email, error.message, **error.values)
-                continue
-            earlier = found.get(reader.address.key)
-            if earlier is None:
-                found[reader.address.key] = reader
-                continue
-            report.note("duplicate", number, reader.address.email)
-            if reader.standing > earlier.standing:  # a no beats a yes, wherever it is
-                found[reader.address.key] = reader
-        return found
+    def look(
+        self, batch: Looked | Sequence[Record], report: Report
+    ) -> dict[str, _Reader]:
+        """Understand a batch: refused lines and duplicates go to `report`.
+
+        What was looked at before is looked at anew if the newsletter's offer changed.
+        """
+        if not isinstance(batch, Looked):
+            batch = self.lines.look(batch)
+        elif batch.offer != self.lines.offer:
+            batch = self.lines.look(batch.records)
+        report.add(batch.report)
+        return batch.readers
 
     def sort(
         self, readers: Mapping[str, _Reader], report: Report
@@ -475,8 +491,25 @@ class Importer:
         return detail
 
 
-class _Lines:
-    """Understands one line after the other."""
+def ahead(items: Iterator[T]) -> Generator[T, None, None]:
+    """Yield what comes; a thread makes the next one while this one is dealt with.
+
+    To be closed before what the items come from.
+    """
+    patience = sys.getswitchinterval()
+    sys.setswitchinterval(min(patience, LOCK_SECONDS))
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            coming = pool.submit(next, items, _END)
+            while (item := coming.result()) is not _END:
+                coming = pool.submit(next, items, _END)
+                yield cast(T, item)
+    finally:
+        sys.setswitchinterval(patience)
+
+
+class Lines:
+    """Understands one line after the other; needs the session to begin with only."""
 
     def __init__(
         self,
@@ -511,6 +544,30 @@ class _Lines:
         # What each line asks for, and a mapped class is slow to tell.
         self.rhythm, self.language = newsletter.default_rhythm, newsletter.language
         self.demo, self.keep_network = settings.demo, newsletter.record_network
+        self.offer = (
+            *(self.rhythm, self.language, self.keep_network, self.languages),
+            *(choices.offered_rhythms(newsletter), self.topics),
+        )
+
+    def look(self, records: Sequence[Record]) -> Looked:
+        """Understand a batch of lines."""
+        report = Report(most=len(records))
+        found: dict[str, _Reader] = {}
+        for number, cells in records:
+            try:
+                reader = self(number, cells)
+            except InvalidInput as error:
+                email = self.email(cells)
+                report.note("refused", number, email, error.message, **error.values)
+                continue
+            earlier = found.get(reader.address.key)
+            if earlier is None:
+                found[reader.address.key] = reader
+                continue
+            report.note("duplicate", number, reader.address.email)
+            if reader.standing > earlier.standing:  # a no beats a yes, wherever it is
+                found[reader.address.key] = reader
+        return Looked(records, found, report, self.offer)
 
     def email(self, cells: Sequence[str]) -> str:
         """Return a line's address cell, whatever stands there."""

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
@@ -32,7 +32,14 @@ from newsletter.models import (
 )
 from newsletter.subscribers import bulk, columns, sheets
 from newsletter.subscribers.columns import Layout
-from newsletter.subscribers.importing import Importer, Problem, Report, Source
+from newsletter.subscribers.importing import (
+    Importer,
+    Lines,
+    Looked,
+    Problem,
+    Report,
+    Source,
+)
 from newsletter.subscribers.sheets import Record, Sheet
 
 KEPT = timedelta(days=7)  # a file and its report
@@ -227,15 +234,55 @@ def under_way(session: Session) -> list[int]:
     return list(session.scalars(query.order_by(ImportRun.id)))
 
 
-def step(session: Session, settings: Settings, run_id: int, *, now: datetime) -> bool:
-    """Go on with one piece; tell whether there is more. Safe from several workers."""
+class Piece(NamedTuple):
+    """A piece of a file that was understood before its turn came."""
+
+    started_at: datetime
+    number: int
+    looked: Looked
+
+
+def look(
+    session: Session,
+    settings: Settings,
+    run_id: int,
+    number: int | None,
+    *,
+    now: datetime,
+) -> Piece | None:
+    """Understand a piece (None: the next one) for `step`; None if there is no such."""
+    run = session.get(ImportRun, run_id)
+    if run is None or run.state not in UNDER_WAY or run.asks or run.place:
+        return None
+    chunk = session.get(ImportChunk, (run.id, run.chunk if number is None else number))
+    if chunk is None or not chunk.data or run.started_at is None:
+        return None
+    newsletter = session.get_one(Newsletter, run.newsletter_id)
+    layout = layout_of(run.sheets[chunk.sheet])
+    lines = Lines(session, settings, newsletter, layout, Status.ACTIVE, now)
+    return Piece(run.started_at, chunk.number, lines.look(_unpack(chunk.data)))
+
+
+def step(
+    session: Session,
+    settings: Settings,
+    run_id: int,
+    *,
+    piece: Piece | None = None,
+    now: datetime,
+) -> bool:
+    """Go on with one piece; tell whether there is more. Safe from several workers.
+
+    `piece` spares the work, if it is the one whose turn it is.
+    """
     run = session.get(ImportRun, run_id, with_for_update=True)
     if run is None or run.state not in UNDER_WAY or run.started_at is None:
         return False
     chunk = session.get(ImportChunk, (run.id, run.chunk))
     if chunk is None:
         return _finish(session, run, now)
-    records = _unpack(chunk.data)
+    looked = piece.looked if piece and _fits(piece, run) else None
+    records = looked.records if looked else _unpack(chunk.data)
     size = ASKED_AT_ONCE if run.asks and run.state == ImportState.RUNNING else 10**6
     part = records[run.place : run.place + size]
     report = Report(most=10**9)
@@ -251,9 +298,9 @@ def step(session: Session, settings: Settings, run_id: int, *, now: datetime) ->
         now=now,
     )
     if run.state == ImportState.CHECKING:
-        _try(session, run, importer, part, report)
+        _try(session, run, importer, looked or part, report)
     else:
-        importer.run(part, report)
+        importer.run(looked or part, report)
     _move_on(run, chunk, len(records), part, report)
     return True
 
@@ -338,6 +385,12 @@ def _forget_keys(session: Session, run_id: int) -> bool:
     return found
 
 
+def _fits(piece: Piece, run: ImportRun) -> bool:
+    """Tell whether a piece is the next one, as a whole, of this very start."""
+    said = piece.started_at, piece.number
+    return not run.asks and not run.place and said == (run.started_at, run.chunk)
+
+
 def _source(run: ImportRun, newsletter: Newsletter) -> Source:
     """Return what stands with each consent: who imported which file, and why."""
     words = i18n.language(newsletter.language).gettext(
@@ -353,11 +406,11 @@ def _try(
     session: Session,
     run: ImportRun,
     importer: Importer,
-    records: Sequence[Record],
+    batch: Looked | Sequence[Record],
     report: Report,
 ) -> None:
     """Do all but write. What stood in an earlier piece is known by its hash."""
-    readers = importer.look(records, report)
+    readers = importer.look(batch, report)
     keys = {reader.hashed[:KEY_CHARACTERS]: key for key, reader in readers.items()}
     query = select(ImportKey.key).where(
         ImportKey.run_id == run.id, bulk.among(session, ImportKey.key, list(keys))

@@ -1,7 +1,10 @@
 """Files of other systems, of any shape: who is brought in, who is kept out, and why."""
 
+import functools
 import io
+import sys
 import zipfile
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -36,7 +39,7 @@ from newsletter.subscribers import (
 from newsletter.subscribers.addresses import address_hash, read_address
 from newsletter.subscribers.columns import Layout
 from newsletter.subscribers.consent import Origin
-from newsletter.subscribers.importing import Importer, Report, Source
+from newsletter.subscribers.importing import Importer, Lines, Report, Source
 from tests.factories import NOW, make_newsletter, make_subscription
 
 LATER = NOW + timedelta(days=1)
@@ -365,6 +368,66 @@ def test_addresses_come_by_their_order_and_none_is_lost() -> None:
     emails = [cells[0] for _n, cells in found]
     assert emails[first:end] == sorted(emails[first:end])
     assert emails[end:] == sorted(emails[end:], key=lambda one: one.strip())
+
+
+def test_what_was_read_ahead_counts_only_as_long_as_it_fits(
+    session: Session, settings: Settings
+) -> None:
+    newsletter = make_newsletter(session)
+    layout, source = Layout(("email",)), Source("the fair")
+    lines = Lines(session, settings, newsletter, layout, Status.ACTIVE, NOW)
+    looked = lines.look([(2, ["anna@example.org"]), (3, ["no address"])])
+    newsletter.default_rhythm = "monthly"  # an editor's press, meanwhile
+    session.flush()
+    report = Report()
+    Importer(
+        session,
+        settings,
+        newsletter,
+        layout,
+        status=Status.ACTIVE,
+        source=source,
+        at=NOW,
+        now=NOW,
+    ).run(looked, report)
+    assert report.counts == {"added": 1, "refused": 1}
+    assert [one.line for one in report.problems] == [3]
+    assert readers(session)["anna@example.org"].rhythm == "monthly"
+
+    run = uploads.begin(session, newsletter, "x.csv", editor_id=None, now=NOW)
+    sheet = next(sheets.read(io.BytesIO(b"email\n"), "x.csv"))
+    for number in (2, 3, 4):
+        records = [(number, [f"reader{number}@example.org"])]
+        uploads.add_piece(session, run.id, 0, sheet, records)
+    uploads.received(session, run.id)
+    session.flush()
+    start = functools.partial(uploads.start, session, run, [layout], asks=False)
+    start(consent="the fair", trial=False, now=NOW)
+    first = uploads.look(session, settings, run.id, None, now=NOW)
+    second = uploads.look(session, settings, run.id, 1, now=NOW)
+    assert first and second
+    assert (first.number, second.number) == (0, 1)
+    for piece in (first, first, second, None):  # another worker was faster, once
+        uploads.step(session, settings, run.id, piece=piece, now=NOW)
+        session.flush()
+    assert run.counts == {"added": 3}
+    assert uploads.look(session, settings, run.id, 3, now=NOW) is None
+
+
+def test_a_thread_reads_ahead_and_hands_on_what_goes_wrong() -> None:
+    def broken() -> Iterator[int]:
+        yield 1
+        yield 2
+        raise InvalidInput("line 3")
+
+    patience, found = sys.getswitchinterval(), []
+    with pytest.raises(InvalidInput):
+        for number in importing.ahead(broken()):
+            found.append(number)
+            assert sys.getswitchinterval() <= importing.LOCK_SECONDS * 1.01
+    assert found == [1, 2]
+    assert sys.getswitchinterval() == patience
+    assert list(importing.ahead(iter([]))) == []
 
 
 def test_a_report_is_in_the_order_of_the_file(

@@ -565,6 +565,11 @@ for (const form of document.querySelectorAll("form[data-compose]")) {
   takeTheirs(form);
   onlyOne(form);
 }
+// The key that leads to the first line leads there from the other side, too.
+document.querySelector("label[data-key=e]")?.addEventListener("click", () => {
+  const side = document.getElementById("side-words");
+  if (side) side.checked = true;
+});
 document.querySelectorAll("[data-posts]").forEach(movePosts);
 document.querySelectorAll("[data-posts]").forEach(dragPosts);
 document.querySelectorAll("[data-shows]").forEach(drawInbox);

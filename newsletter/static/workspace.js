@@ -2,7 +2,8 @@
 // every page works without.
 
 const keysOn = () => localStorage.getItem("keys") !== "off";
-const typing = (target) => target.closest("input, textarea, select, [contenteditable]");
+const typing = (target) =>
+  target.closest("input:not([type=checkbox], [type=radio]), textarea, select, [contenteditable]");
 
 function openDialog(id) {
   document.getElementById(id)?.showModal();

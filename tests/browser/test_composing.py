@@ -21,6 +21,8 @@ from newsletter.models import (
     Post,
     PostState,
     Role,
+    Subscriber,
+    Subscription,
 )
 from tests.browser.conftest import Live, NewPage, axe
 from tests.factories import make_newsletter, make_post, make_subscription
@@ -207,6 +209,8 @@ def test_posts_are_dragged_featured_and_seen_in_a_list_of_mails(
     expect(phone.get_by_label("Ämnesrad")).to_be_hidden()
     expect(shown(phone).locator("h2.featured")).to_have_text(second or "")
     axe(phone)
+    phone.keyboard.press("e")  # back to the words, where one writes
+    expect(phone.get_by_label("Ämnesrad")).to_be_focused()
 
 
 def test_two_editors_in_one_draft_are_told_and_lose_nothing(
@@ -418,6 +422,12 @@ def test_a_preflight_is_worked_by_keyboard_and_a_warning_has_to_be_ticked(
     desk.get_by_label("Som en läsare").fill("ingen@exempel.example")
     desk.keyboard.press("Enter")
     expect(shown(desk).locator("body")).to_contain_text("Ingen med den adressen")
+    with database.reading() as session:
+        found = select(Subscriber.email).join(Subscription)
+        reader = session.scalars(found.where(Subscription.language == "en")).one()
+    desk.get_by_label("Som en läsare").fill(reader)
+    desk.keyboard.press("Enter")
+    expect(shown(desk).locator("html")).to_have_attribute("lang", "en")
     # Return in a line saves it and stays; links and sender are tried, and from what
     # is found the way to sending is short.
     desk.get_by_label("Inledning").fill("Hej")

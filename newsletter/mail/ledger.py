@@ -930,12 +930,14 @@ def _one_delivery(order: Any, *which: ColumnElement[bool]) -> ColumnElement[int 
     The order is an index's that begins with the message, and the message is asked for
     as a range: as an equal it would drop out of the order. Then PostgreSQL, where it
     takes every delivery for this message's, walks through all of the ledger by id.
+    SQLite is told that it is an equal, or goes through all that lies before.
     """
     return (
         select(Delivery.id)
         .where(
             Delivery.message_id >= Message.id,
             Delivery.message_id <= Message.id,
+            Delivery.message_id.is_not_distinct_from(Message.id),
             *which,
         )
         .order_by(Delivery.message_id, order)

@@ -533,3 +533,25 @@ def test_a_message_is_closed_without_a_walk_through_the_ledger(
         plan = connection.exec_driver_sql(f"EXPLAIN {statement}", values).scalars()
         walks = [line for line in plan if "using pk_delivery" in line]
     assert len(walks) <= 1  # a lease's deliveries lie side by side
+
+
+def test_a_message_is_closed_without_a_walk_through_what_it_sent(
+    database: Database,
+) -> None:
+    if not database.is_sqlite:
+        pytest.skip("only SQLite counts its steps")
+    queue(database, 3_000)
+    steps: list[int] = []
+
+    def count() -> int:
+        steps.append(100)
+        return 0
+
+    with database.transaction() as session:
+        ledger.claim(session, worker="one", limit=2_900, now=NOW, message_id=1)
+        connection = session.connection().connection.driver_connection
+        assert connection
+        connection.set_progress_handler(count, 100)
+        ledger.close_settled(session, [1])
+        connection.set_progress_handler(None, 0)
+    assert sum(steps) < 2_900

@@ -143,7 +143,10 @@ class Language:
     def exact_percent(self, share: float) -> str:
         """Write a share of one so that small ones can be told apart: "0,04 %"."""
         pattern = self.locale.percent_formats[None].pattern
-        return format_percent(share, pattern.replace("##0", "##0.##"), self.locale)
+        rest = min(share, abs(1 - share))  # 99.97% is not all
+        decimals = "" if rest >= 0.1 else ".#" if rest >= 0.01 else ".##"
+        pattern = pattern.replace("##0", f"##0{decimals}")
+        return format_percent(share, pattern, self.locale)
 
     def enumeration(self, words: list[str], *, either: bool = False) -> str:
         """Write an enumeration: "a, b och c", or "a, b eller c"."""

@@ -10,11 +10,11 @@ TESTS ?=
 BENCH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format bench pictures setup setup-dev setup-bench clean
+.PHONY: help run test check format bench pictures setup setup-dev setup-pictures setup-bench clean
 MAKEFLAGS += --no-print-directory
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' Makefile
 
 run: setup ## set everything up and start it: web, worker, local mailbox, a sample newsletter
 	@exec $(VENV)/python -m newsletter demo --stop-with-parent
@@ -34,7 +34,7 @@ format: setup-dev ## put the code in order
 bench: setup-bench ## the benchmarks; prints rates and ratios (BENCH=--quick: 3 minutes)
 	@$(VENV)/python -m benchmarks $(BENCH)
 
-pictures: setup-dev ## the pictures of README and docs, made from a running demo
+pictures: setup-pictures ## the pictures of README and docs (ONLY=pages, themes or demo)
 	@$(VENV)/python -m tests.browser.pictures $(ONLY)
 
 setup: ## .venv with what running needs
@@ -42,6 +42,9 @@ setup: ## .venv with what running needs
 
 setup-dev: ## .venv with what testing needs too
 	@sh scripts/setup requirements-dev.txt
+
+setup-pictures: setup-dev ## .venv with what the pictures need too
+	@sh scripts/setup tests/browser/requirements.txt
 
 setup-bench: setup-dev ## .venv with what the benchmarks need too
 	@sh scripts/setup benchmarks/requirements.txt

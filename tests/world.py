@@ -43,6 +43,7 @@ from newsletter.models import (
     Feed,
     FeedPush,
     Issue,
+    LinkClicks,
     Logo,
     Message,
     Mode,
@@ -126,6 +127,20 @@ def make(session: Session, settings: Settings) -> dict[str, Any]:
         "session_id": 1,
         "invited": [ture.id, ture.invite_nonce],
     }
+
+
+def open_links(session: Session) -> None:
+    """Let readers and machines open the links of each issue for three days."""
+    query = select(CountedLink, Issue.started_at).join(
+        Issue, Issue.id == CountedLink.issue_id
+    )
+    for link, at in session.execute(query.order_by(CountedLink.id)).all():
+        assert at
+        for day, clicks in enumerate((4, 2, 1)):
+            opened = LinkClicks(link_id=link.id, day=(at + timedelta(days=day)).date())
+            opened.clicks = max(clicks - 2 * link.place, 0)
+            opened.machines = 2 - day
+            session.add(opened)
 
 
 def fill(rule: str, world: dict[str, Any]) -> str:
@@ -344,7 +359,11 @@ def _issues(
     publish.send_soon(session, settings, leaving, seconds=36_000, expected=10, now=now)
     held = drafts.draft(session, newsletter, post_ids=posts[2:4], now=now)
     publish.hold(session, held, InkorgError(planning.N_YOURS))
-    draft = drafts.draft(session, newsletter, post_ids=posts[2:], now=now)
+    saga = editors.by_email(session, content.EDITOR_EMAIL)
+    assert saga
+    draft = drafts.draft(
+        session, newsletter, post_ids=posts[2:], created_by=saga.id, now=now
+    )
     versions.note(session, draft, now=now)
     link = select(CountedLink.token).where(CountedLink.issue_id == sending.id)
     found |= {

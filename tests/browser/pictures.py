@@ -1,51 +1,60 @@
-"""Make the pictures of README and docs from a running demo: `make pictures`.
+"""Make the pictures of README and docs: `make pictures`.
 
-`make pictures ONLY=themes` makes those of docs/themes.md alone, without a demo, and
-`ONLY=workspace` those of docs/workspace.md.
+`make pictures ONLY=pages` makes those of every page, and docs/pages.md to show them;
+`ONLY=themes` those of docs/themes.md; `ONLY=demo` those of README, from a running demo.
 """
 
+import functools
+import html
 import io
 import sys
 import tempfile
-from datetime import UTC, datetime
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
 from typing import Literal
 from urllib.parse import urlsplit
 
+import time_machine
 from PIL import Image
-from playwright.sync_api import Browser, Route, sync_playwright
+from playwright.sync_api import Browser, Route
 
 from newsletter import i18n
 from newsletter.config import Relay, Settings
 from newsletter.digests import compose, samples, themes
 from newsletter.digests.look import Look
-from newsletter.models import Newsletter
-from tests.browser.conftest import CHROMIUM
-from tests.browser.every_page import PICTURED, Way, touring
+from newsletter.models import Issue, Newsletter
+from tests.browser.conftest import browsing, free_port
+from tests.browser.every_page import PICTURED, Place, Way, save, stand, touring
 from tests.journey.outside import ROOT, Demo, fetch, link_in
 
-PICTURES = ROOT / "docs" / "pictures"
+DOCS = ROOT / "docs"
+PICTURES = DOCS / "pictures"
+PAGES = PICTURES / "pages"
 SLUG = "runt-kvarteret"
 READER = "elsa.berg@lund.example"
 PAGE = (1120, 1180)
 MAIL = (680, 1180)
 PHONE = (390, 844)
 WIDTHS = (320, 600, 1200)  # of the themes' pictures
-# Pages of the workspace, and what their pictures are called.
-WORKSPACE = {
-    "overview.show": "overview",
-    "posts.index": "posts",
-    "issues.show draft": "issue",
-    "sending.ask": "sending",
-    "issues.show sending": "progress",
-    "calendar.index": "calendar",
-    "subscribers.index": "subscribers",
-    "reader.show": "reader",
-    "importing.show": "import",
-    "reports.show": "report",
-    "design.show": "design",
-    "settings.show": "settings",
+# Every page has one name and one moment, so that pictures only change where pages do.
+HOST = "brev.bjorkvik.example"
+MOMENT = datetime(2026, 11, 24, 8, 41, tzinfo=UTC)
+LANGUAGE = "en"
+PARTS = {
+    "For readers": ("reader",),
+    "For editors": ("owner",),
+    "Logging in": ("stranger", "halfway"),
 }
+HEAD = """# Every page
+
+All that Inkorg shows in a browser, as it looks on a computer (1280 px) and on a phone
+(360 px), in English and by day. `make pictures ONLY=pages` makes this page and its
+pictures. What the editors' pages are for stands in [workspace.md](workspace.md).
+
+The newsletter is made up: what it says is in Swedish, in every language of the pages. A
+picture ends after 1800 px.
+"""
 TALLEST = 1500
 SHRINK = 0.75
 COLOURS = 112
@@ -53,20 +62,20 @@ Theme = Literal["light", "dark"]
 
 
 def main() -> None:
-    """Start a demo, send a digest, take pictures, stop."""
-    PICTURES.mkdir(exist_ok=True)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
-        )
-        for name, take_some in (
-            ("demo", take_demo),
-            ("themes", take_themes),
-            ("workspace", take_workspace),
-        ):
+    """Make all pictures, or those that are asked for."""
+    port = free_port()
+    takers: dict[str, Callable[[Browser], None]] = {
+        "demo": take_demo,
+        "themes": take_themes,
+        "pages": functools.partial(take_pages, port=port),
+    }
+    with browsing(
+        f"--host-resolver-rules=MAP {HOST} 127.0.0.1:{port}",
+        f"--unsafely-treat-insecure-origin-as-secure=http://{HOST}",
+    ) as browser:
+        for name, take_some in takers.items():
             if name in sys.argv or not sys.argv[1:]:
                 take_some(browser)
-        browser.close()
 
 
 def take_demo(browser: Browser) -> None:
@@ -85,27 +94,59 @@ def take_demo(browser: Browser) -> None:
             demo.stop()
 
 
-def take_workspace(browser: Browser) -> None:
-    """Take pages of the workspace as an editor has them, wide and on a phone."""
-    with touring(browser) as tour:
-        tour.speak("en")
-        places = {place.name: place for place in tour.places}
-        for page, name in WORKSPACE.items():
-            for width in PICTURED:
-                shown, _ = tour.show(places[page], Way("en", "light", width))
-                shot = Image.open(io.BytesIO(shown.screenshot())).convert("RGB")
-                shot.quantize(COLOURS, dither=Image.Dither.NONE).save(
-                    PICTURES / f"workspace-{name}-{width}.png", optimize=True
-                )
+def take_pages(browser: Browser, port: int) -> None:
+    """Take every page, wide and on a phone, and write the page that shows them."""
+    stale = set(PAGES.glob("*.webp"))
+    shown: dict[str, list[str]] = {part: [] for part in PARTS}
+    with (
+        time_machine.travel(MOMENT, tick=False),
+        touring(browser, HOST, port) as tour,
+    ):
+        tour.speak(LANGUAGE)
+        with tour.database.transaction() as session:
+            leaving = session.get_one(Issue, tour.world["leaving"])
+            leaving.scheduled_at = MOMENT + timedelta(seconds=27)
+            newsletter = session.get_one(Newsletter, tour.world["newsletter_id"])
+            newsletter.ping_token = "as-drawn-by-lot-22-long"
+        for place in tour.places:
+            ways = [Way(LANGUAGE, "light", width) for width in PICTURED]
+            page, _ = tour.show(place, ways[0])
+            for way in ways:
+                stand(page, way)
+                save(page.screenshot(full_page=True), picture_of(place, way.width))
+                stale.discard(picture_of(place, way.width))
+            part = next(name for name, whose in PARTS.items() if place.who in whose)
+            shown[part].append(entry(place, page.title().partition(" · ")[0]))
         tour.close()
+    for picture in stale:
+        picture.unlink()
+    parts = [f"## {part}\n\n" + "\n".join(entries) for part, entries in shown.items()]
+    (DOCS / "pages.md").write_text("\n".join([HEAD, *parts]))
+
+
+def picture_of(place: Place, width: int) -> Path:
+    """Return where a page's picture lies."""
+    return PAGES / f"{place.name.replace(' ', '-')}-{width}.webp"
+
+
+def entry(place: Place, title: str) -> str:
+    """Write a page's name, address and pictures as Markdown."""
+    wide, phone = (
+        f'<img src="{picture_of(place, width).relative_to(DOCS)}" width="{share}%"'
+        f' loading="lazy" alt="{html.escape(title)}, {width} px wide">'
+        for width, share in ((1280, 68), (360, 19))
+    )
+    look = place.name.partition(" ")[2]
+    title += f" ({look})" if look else ""
+    return f"### {title}\n\n`{place.rule}`\n\n<p>{wide}\n{phone}</p>\n"
 
 
 def take_themes(browser: Browser) -> None:
     """Take each theme at three widths, light and dark side by side."""
     for theme in themes.BUILT_IN:
-        html = sample_mail(theme.name)
+        mail = sample_mail(theme.name)
         for width in WIDTHS:
-            shots = [shoot(browser, html, width, way) for way in ("light", "dark")]
+            shots = [shoot(browser, mail, width, way) for way in ("light", "dark")]
             height = min(TALLEST, max(shot.height for shot in shots))
             sheet = Image.new("RGB", (2 * width + 16, height), "#8a8378")
             for place, shot in enumerate(shots):
@@ -164,7 +205,7 @@ def sample_mail(theme: str) -> str:
     return compose.sample(letter).html
 
 
-def shoot(browser: Browser, html: str, width: int, way: Theme) -> Image.Image:
+def shoot(browser: Browser, mail: str, width: int, way: Theme) -> Image.Image:
     """Show a mail in Chromium and return its picture."""
 
     def answer(route: Route) -> None:
@@ -174,7 +215,7 @@ def shoot(browser: Browser, html: str, width: int, way: Theme) -> Image.Image:
 
     page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=way)
     page.route("https://inkorg.example/**", answer)
-    page.set_content(html, wait_until="networkidle")
+    page.set_content(mail, wait_until="networkidle")
     shot = Image.open(io.BytesIO(page.screenshot(full_page=True))).convert("RGB")
     page.close()
     return shot

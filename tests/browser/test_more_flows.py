@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
+from email.utils import format_datetime
+from zoneinfo import ZoneInfo
 
 import dns.resolver
 import pytest
@@ -31,6 +33,7 @@ from tests.browser.test_composing import settle
 from tests.browser.test_flows import HOME, OWNER, desk, downloaded, follow_link, labbet
 from tests.cli.test_dkim import Dns
 from tests.factories import make_newsletter, make_post, make_subscription
+from tests.feed_server import RSS, Answer, FeedServer
 from tests.smtp_server import SmtpServer
 
 pytestmark = pytest.mark.browser
@@ -139,9 +142,9 @@ def server() -> Iterator[SmtpServer]:
 
 @pytest.fixture
 def open_app(app: Flask) -> Iterator[Flask]:
-    """The application, where a relay on this host may be named."""
-    before = app.extensions[SETTINGS]
-    app.extensions[SETTINGS] = replace(before, relay_allow=("127.0.0.1",))
+    """The application, where a relay and a feed on this host may be named."""
+    before, here = app.extensions[SETTINGS], ("127.0.0.1",)
+    app.extensions[SETTINGS] = replace(before, relay_allow=here, fetch_allow=here)
     yield app
     app.extensions[SETTINGS] = before
 
@@ -324,3 +327,52 @@ def test_a_segment_is_saved_from_the_list_downloaded_and_brought_back_by_a_key(
     desk.keyboard.press("z")
     expect(undone).to_be_visible()
     expect(desk.locator(".said-bad")).to_have_count(0)
+
+
+def test_a_feed_fills_the_calendar_whose_digests_are_moved_skipped_and_sent_by_hand(
+    open_app: Flask, live: Live, desk: Page, database: Database, labbet: Newsletter
+) -> None:
+    with database.transaction() as session:
+        here = session.get_one(Newsletter, labbet.id)
+        here.mode, here.undo_seconds = Mode.AUTOMATIC, 90
+        make_subscription(session, here)
+    desk.goto(live.url(f"{HOME}feeds/"))
+    published = format_datetime(utcnow() - timedelta(hours=1)).encode()
+    with FeedServer() as blog:
+        body = RSS.replace(b"Sun, 22 Nov 2026 08:00:00 +0000", published)
+        blog.answers["/feed"] = Answer(body)
+        desk.get_by_label("The feed's web address").fill(blog.url())
+        desk.keyboard.press("Enter")
+        expect(desk.locator(".feeds li")).to_contain_text("Kören")
+    pressed(desk, "Pause the feed")
+    expect(desk.get_by_role("button", name="Follow again")).to_be_visible()
+    desk.keyboard.press("z")
+    expect(desk.get_by_role("button", name="Pause the feed")).to_be_visible()
+    # Its post stands in the next digest. That is moved, and put back by a key.
+    desk.keyboard.press("4")
+    due = desk.locator(".due-next")
+    expect(due).to_contain_text("En egen kväll")
+    first = due.inner_text()
+    change = due.get_by_role("link", name="Change …")
+    change.press("Enter")
+    axe(desk)
+    at = utcnow().astimezone(ZoneInfo(labbet.timezone)) + timedelta(minutes=90)
+    desk.get_by_label("Day and time").fill(at.strftime("%Y-%m-%dT%H:%M"))
+    desk.locator("form.later").first.evaluate("form => form.noValidate = true")
+    pressed(desk, "Move it there")
+    expect(desk.locator(".due .state", has_text="Moved")).to_be_visible()
+    desk.keyboard.press("z")
+    expect(desk.locator(".due .state", has_text="Moved")).to_have_count(0)
+    assert due.inner_text() == first
+    # Skipped, its posts go with the one after it; then not after all.
+    change.press("Enter")
+    pressed(desk, "Skip this one")
+    expect(desk.locator(".due-off")).to_contain_text("come with the next one")
+    desk.keyboard.press("z")
+    expect(desk.locator(".due-off")).to_have_count(0)
+    # Sent instead of waiting, and taken back while nothing has left.
+    change.press("Enter")
+    pressed(desk, "Send to 1 reader now")
+    expect(desk.get_by_role("button", name="Undo")).to_be_focused()
+    desk.keyboard.press("Enter")
+    expect(desk.locator(".said")).to_contain_text("Nobody has got anything")

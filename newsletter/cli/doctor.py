@@ -29,17 +29,18 @@ from newsletter.mail.keys import covers, decrypt, flaw, record_name
 from newsletter.mail.probing import (
     FREE_MAIL,
     Lookup,
+    Probe,
+    dmarc_probe,
     greet,
     is_made_up,
     own_relay_probe,
-    starting,
+    spf_probe,
 )
 from newsletter.mail.probing import txt_lookup as txt_lookup
 from newsletter.models import Algorithm, DkimKey, Job, Newsletter
 from newsletter.posts import health, sources
 
 MARKS = {"good": "✓", "note": "·", "wrong": "✗"}
-SPF_LOOKUPS = 10  # RFC 7208 §4.6.4
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,8 +254,8 @@ def check_domain(
         yield Finding(domain, "note", "a made-up domain: not looked up in the DNS.")
         return
     try:
-        yield _check_spf(domain, lookup)
-        yield _check_dmarc(domain, lookup)
+        yield _about_domain(domain, spf_probe(domain, lookup))
+        yield _about_domain(domain, dmarc_probe(domain, lookup))
         if dkim_selector or not keys:
             yield _check_dkim(domain, lookup, dkim_selector)
     except dns.exception.DNSException as error:
@@ -338,46 +339,10 @@ def _schema_stands(found: list[Finding]) -> bool:
     return any(f.about == "database" and f.state == "good" for f in found)
 
 
-def _check_spf(domain: str, lookup: Lookup) -> Finding:
-    about = f"{domain}, SPF"
-    records = starting(lookup(domain), "v=spf1")
-    if len(records) != 1:
-        count = "no" if not records else f"{len(records)}"
-        return Finding(
-            about,
-            "wrong",
-            f"{count} record; there must be one TXT record that starts with v=spf1 and"
-            " names your relay.",
-        )
-    terms = [term.lstrip("+-~?").lower() for term in records[0].split()[1:]]
-    costly = [
-        term
-        for term in terms
-        if term.split(":")[0].split("/")[0] in {"a", "mx", "ptr", "include", "exists"}
-        or term.startswith("redirect=")
-    ]
-    if len(costly) > SPF_LOOKUPS:
-        words = f"{len(costly)} lookups; receivers stop after {SPF_LOOKUPS}."
-        return Finding(about, "wrong", words)
-    if "all" in terms and "+all" in records[0].split():
-        return Finding(about, "wrong", "+all lets anyone send in your name.")
-    return Finding(about, "good", records[0])
-
-
-def _check_dmarc(domain: str, lookup: Lookup) -> Finding:
-    about = f"{domain}, DMARC"
-    name = domain
-    while name.count("."):  # RFC 9989: up the tree until a record is found
-        records = starting(lookup(f"_dmarc.{name}"), "v=dmarc1")
-        if records:
-            return Finding(about, "good", records[0])
-        name = name.partition(".")[2]
-    return Finding(
-        about,
-        "wrong",
-        f"no record; Gmail and Yahoo ask for one. The least is a TXT record at"
-        f" _dmarc.{domain}: v=DMARC1; p=none",
-    )
+def _about_domain(domain: str, probe: Probe) -> Finding:
+    words = probe.message % probe.values
+    mend = f" {probe.name}: {probe.text}" if probe.text else ""
+    return Finding(f"{domain}, {probe.about}", probe.state, words + mend)
 
 
 def _check_dkim(domain: str, lookup: Lookup, selector: str | None) -> Finding:

@@ -1,6 +1,7 @@
 """Whether a relay answers and the DNS vouches for a sender. Sends nothing."""
 
 import asyncio
+import re
 import smtplib
 import socket
 import ssl
@@ -33,6 +34,8 @@ FREE_MAIL = frozenset(
     }
 )
 MAX_NAME = 253  # RFC 1035 §2.3.4
+SPF_LOOKUPS = 10  # RFC 7208 §4.6.4
+SPF_COSTLY = frozenset({"a", "mx", "ptr", "include", "exists"})
 MAX_SHOWN = 300  # of what a stranger's server says
 GOOD, NOTE, WRONG = "good", "note", "wrong"
 N_SILENT = N_("The DNS does not answer now. Try again soon.")
@@ -72,8 +75,8 @@ def domain_probes(
         )
         return
     try:
-        yield _spf(domain, lookup)
-        yield _dmarc(domain, lookup)
+        yield spf_probe(domain, lookup)
+        yield dmarc_probe(domain, lookup)
         for key in keys:
             yield _dkim(key, lookup)
     except dns.exception.DNSException:
@@ -251,7 +254,8 @@ def is_made_up(domain: str) -> bool:
     )
 
 
-def _spf(domain: str, lookup: Lookup) -> Probe:
+def spf_probe(domain: str, lookup: Lookup) -> Probe:
+    """Look up who may send in a domain's name. Raises DNSException."""
     records = starting(lookup(domain), "v=spf1")
     if not records:
         message = N_(
@@ -260,12 +264,18 @@ def _spf(domain: str, lookup: Lookup) -> Probe:
         return Probe("SPF", WRONG, message, {}, domain, "v=spf1 include:… -all")
     if len(records) > 1:
         return Probe("SPF", WRONG, N_("There are several records. Leave one."))
+    lookups = [term for term in records[0].lower().split()[1:] if _costs_lookup(term)]
+    if len(lookups) > SPF_LOOKUPS:
+        message = N_("It takes %(number)s lookups; receivers stop after %(limit)s.")
+        values = {"number": str(len(lookups)), "limit": str(SPF_LOOKUPS)}
+        return Probe("SPF", WRONG, message, values)
     if "+all" in records[0].split():
         return Probe("SPF", WRONG, N_("+all lets anyone send in your name."))
     return Probe("SPF", GOOD, N_("The DNS says: %(text)s"), _said(records[0]))
 
 
-def _dmarc(domain: str, lookup: Lookup) -> Probe:
+def dmarc_probe(domain: str, lookup: Lookup) -> Probe:
+    """Look up what a domain asks of receivers. Raises DNSException."""
     name = domain
     while name.count("."):  # RFC 9989: up the tree until a record is found
         records = starting(lookup(f"_dmarc.{name}"), "v=dmarc1")
@@ -274,6 +284,11 @@ def _dmarc(domain: str, lookup: Lookup) -> Probe:
         name = name.partition(".")[2]
     message = N_("There is no record; Gmail and Yahoo ask for one. The least is this.")
     return Probe("DMARC", WRONG, message, {}, f"_dmarc.{domain}", "v=DMARC1; p=none")
+
+
+def _costs_lookup(term: str) -> bool:
+    name = re.split("[:/]", term.lstrip("+-~?"))[0]
+    return name in SPF_COSTLY or term.startswith("redirect=")
 
 
 def _dkim(key: DkimKey, lookup: Lookup) -> Probe:

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from newsletter import rhythms
 from newsletter.digests import calendar, drafts, letters, planning
 from newsletter.digests import editions as plans
-from newsletter.digests.editions import Plan, Standing, WhyNot
+from newsletter.digests.editions import Common, Plan, Standing, WhyNot
 from newsletter.errors import N_
 from newsletter.i18n import Language
 from newsletter.mail import ledger
@@ -198,6 +198,16 @@ class _Asked:
     posts: Sequence[Post] = ()
 
     @cached_property
+    def common(self) -> Common:
+        return Common(self.session, self.subscription.newsletter)
+
+    @cached_property
+    def postponed(self) -> int | None:
+        """The issue they get as soon as an earlier one is settled: its id."""
+        row = self.session.get(Postponed, self.subscription.id)
+        return row.issue_id if row else None
+
+    @cached_property
     def steps(self) -> list[histories.Step]:
         return histories.consents(self.session, self.subscription)
 
@@ -220,7 +230,7 @@ class _Asked:
             ],
         )
         with self.session.no_autoflush:
-            plan = plans.plan(self.session, alone)
+            plan = plans.plan(self.session, alone, common=self.common)
             here = plans.standing(self.session, plan, self.subscription.id)
         return here, {e.post.id: why for e, why in plan.judged(here.group)}
 
@@ -237,11 +247,13 @@ class _Asked:
         at = calendar.next_time(session, newsletter, self.rhythm, self.now)
         if at is None:
             return None
-        issue = drafts.of_rhythm(session, newsletter, self.rhythm, now=at)
+        issue = drafts.of_rhythm(
+            session, newsletter, self.rhythm, common=self.common, now=at
+        )
         if issue is None:
             return None
         with session.no_autoflush:
-            plan = plans.plan(session, issue)
+            plan = plans.plan(session, issue, common=self.common)
             here = plans.standing(session, plan, self.subscription.id)
         posts = plan.wanted(here.group)
         ids = frozenset(entry.post.id for entry in posts)
@@ -266,7 +278,7 @@ def _undelivered(asked: _Asked, issue: Issue) -> Explanation:
         return _no(words, N_ELSEWHERE)
     if issue.state is IssueState.CANCELLED:
         return _no(words, N_("Not sent: the issue was cancelled."))
-    if _is_postponed(session, asked.subscription, issue):
+    if asked.postponed == issue.id:
         return Explanation(
             words.gettext("They get it as soon as the digest before it is settled."),
             gets=True,
@@ -384,11 +396,6 @@ def _no(words: Language, message: str, **values: object) -> Explanation:
     return Explanation(words.gettext(message, **values), gets=False)
 
 
-def _is_postponed(session: Session, subscription: Subscription, issue: Issue) -> bool:
-    row = session.get(Postponed, subscription.id)
-    return row is not None and row.issue_id == issue.id
-
-
 def _not_yet(
     session: Session,
     subscription: Subscription,
@@ -476,7 +483,7 @@ def _why_not_then(asked: _Asked, issue: Issue) -> Explanation:
     if issue.kind is IssueKind.LETTER:
         text = N_("Not sent: they were not among the readers the letter was for.")
         return _no(words, text)
-    plan = plans.plan(session, issue)
+    plan = plans.plan(session, issue, common=asked.common)
     here = plans.standing(session, plan, subscription.id)
     if not here.has_rhythm:
         return _other_rhythm(subscription, issue, words)

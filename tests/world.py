@@ -52,8 +52,11 @@ from newsletter.models import (
     Post,
     PostState,
     Role,
+    SavedSegment,
     Status,
+    Subscriber,
     Subscription,
+    Topic,
     Worker,
 )
 from newsletter.posts import categories, download, topics
@@ -79,6 +82,9 @@ LONG_ADDRESS = (
 )
 LONG_POST = (
     "Fastighetsskötarutbildningssamordningsansvariga i Björkvik svarar på era frågor"
+)
+LONG_WORD = (
+    "Fastighetsskötarutbildningssamordningsansvarigkommittésekreterare" + "n" * 35
 )
 EMPTY = "kvarnsten"
 NAMES = """Anna Åkesson; Björn Ödman; Cecilia Älvstrand; Erik Lindqvist; Fatima Rahimi;
@@ -141,6 +147,26 @@ def open_links(session: Session) -> None:
             opened.clicks = max(clicks - 2 * link.place, 0)
             opened.machines = 2 - day
             session.add(opened)
+
+
+def stretch(session: Session, world: dict[str, Any]) -> None:
+    """Give what has a name the longest one it may have, in as few words as possible."""
+    for newsletter in session.scalars(select(Newsletter)):
+        newsletter.title, newsletter.publisher = f"{LONG_WORD} {newsletter.title}", ""
+        newsletter.title += LONG_WORD[len(newsletter.title) - 200 :]
+        newsletter.from_name = newsletter.title
+    for author in session.scalars(select(Author)):
+        author.name = f"{author.name} {LONG_WORD}"[:200]
+        author.byline = LONG_WORD * 3
+    for topic in session.scalars(select(Topic)):
+        topic.name = f"{topic.name} {LONG_WORD}"[:80]
+    for segment in session.scalars(select(SavedSegment)):
+        segment.name = LONG_WORD[:80]
+    held = session.get_one(Post, world["held_post"])
+    held.title = LONG_WORD * 3
+    reader = session.get_one(Subscriber, world["subscriber_id"])
+    reader.email = f"{'a' * 64}@{'.'.join(['b' * 60] * 3)}.example"[:254]
+    reader.email_key, reader.name = reader.email, LONG_WORD * 2
 
 
 def fill(rule: str, world: dict[str, Any]) -> str:

@@ -183,13 +183,17 @@ WAYS = [
 class Tour:
     """Every page of one installation, in a browser of each who may see some of them."""
 
-    def __init__(self, live: Live, browser: Browser, database: Database) -> None:
-        """Make the world, and log in."""
+    def __init__(
+        self, live: Live, browser: Browser, database: Database, *, tidy: bool = False
+    ) -> None:
+        """Make the world, its names as long as they may be or tidy; and log in."""
         self.live, self.database = live, database
         settings: Settings = live.app.extensions["inkorg.settings"]
         with database.transaction() as session:
             self.world = everything.make(session, settings)
             everything.open_links(session)
+            if not tidy:
+                everything.stretch(session, self.world)
         self.places = list(places(live.app, settings, self.world))
         self._pages = {
             who: _page(browser) for who in ("owner", "halfway", "stranger", "reader")
@@ -446,7 +450,7 @@ def _alike(one: Image.Image, other: Image.Image) -> bool:
 def touring(browser: Browser, host: str = "", port: int = 0) -> Iterator[Tour]:
     """Make an installation for a tour, and serve it.
 
-    Where it is to have a host's name, the browser must know that and the port.
+    With a host's name, which the browser must know with the port, it is a tidy one.
     """
     port = port or free_port()
     with tempfile.TemporaryDirectory() as folder:
@@ -465,7 +469,7 @@ def touring(browser: Browser, host: str = "", port: int = 0) -> Iterator[Tour]:
         app = create_app(settings)
         app.testing = True
         with serving(app, settings.base_url, port) as live:
-            yield Tour(live, browser, Database(engine))
+            yield Tour(live, browser, Database(engine), tidy=bool(host))
         engine.dispose()
 
 

@@ -177,7 +177,7 @@ def test_the_list_filters_searches_and_pages(
     for words in ("östersund", "ÖSTERSUND", "100 %"):
         found = editor.get(POSTS, query_string={"q": words}).text
         assert "Östersund sjunger" in found
-        assert "Rapport" not in found
+        assert "Rapport nr" not in found
     nothing = editor.get(POSTS, query_string={"q": "<b>finns inte"}).text
     assert "Ingen rubrik innehåller ”&lt;b&gt;finns inte”" in nothing
 

@@ -193,9 +193,15 @@ def _built(settings: Settings) -> tuple[Flask, dict[str, Any]]:
 def app(settings: Settings) -> Iterator[Flask]:
     """The application on this test's database; one for all with the same settings."""
     app, configuration = _built(settings)
+    forget(app)  # what a late answer to the last test's browser opened
     yield app
     app.config.clear()
     app.config.update(configuration)
+    forget(app)
+
+
+def forget(app: Flask) -> None:
+    """Close the connections to a database whose file is replaced."""
     with app.app_context():
         db.engine.dispose()
 

@@ -7,6 +7,10 @@
 
 Every page as it comes is looked at by `every_page.py`; `axe` is for what it becomes.
 
+After a press that leads to another page, expect something of that page before anything
+that does not wait by itself: `evaluate`, a count, an address, a key, the database. Keys
+are heard, and fields followed, by scripts that come last: `press`, or `wait_for_url`.
+
 Playwright's loop lives on the test's own thread as long as the browser is open, so
 nothing here may call `asyncio.run`: use `in_a_thread(coroutine)`.
 """
@@ -15,6 +19,7 @@ import asyncio
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -25,7 +30,13 @@ from typing import Any, Literal, TypeVar
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    Page,
+    expect,
+    sync_playwright,
+)
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from newsletter.config import Settings
@@ -41,6 +52,9 @@ AXE_TAGS = [
 T = TypeVar("T")
 Theme = Literal["light", "dark"]
 NewPage = Callable[..., Page]
+# How long anything may take on the slowest machine; what comes is not waited for.
+PATIENCE_MS = 60_000
+expect.set_options(timeout=PATIENCE_MS)
 
 
 def in_a_thread(coroutine: Coroutine[Any, Any, T]) -> T:
@@ -54,9 +68,25 @@ def axe(page: Page, within: str = "document", without: tuple[str, ...] = ()) -> 
 
     `without` names rules that do not apply, such as a page's for a mail.
     """
+    page.wait_for_load_state()
     page.evaluate(AXE)
     report = violations(page, within, without)
     assert not report, f"{page.url}\n" + "\n".join(report)
+
+
+def press(page: Page, *keys: str) -> None:
+    """Press keys on a page that has begun to show, once its scripts hear them."""
+    page.wait_for_load_state()
+    for key in keys:
+        page.keyboard.press(key)
+
+
+def until(page: Page, true: Callable[[], bool]) -> None:
+    """Wait for what no `expect` can see, such as the database, while the page lives."""
+    end = time.monotonic() + PATIENCE_MS / 1000
+    while not true():
+        assert time.monotonic() < end, "it never came true"
+        page.wait_for_timeout(20)
 
 
 def violations(
@@ -109,17 +139,33 @@ class _Quiet(WSGIRequestHandler):
         """Leave the test's output alone."""
 
 
+@pytest.fixture(scope="package")
+def door() -> Iterator[socket.socket]:
+    """A port that is ours all the time, so that nobody takes it between two tests."""
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as listening:
+        yield listening
+
+
 @pytest.fixture
-def settings(settings: Settings) -> Settings:
+def settings(settings: Settings, door: socket.socket) -> Settings:
     """The suite's settings, with the address that the browser will use."""
-    return replace(settings, base_url=f"http://127.0.0.1:{free_port()}")
+    return replace(settings, base_url=f"http://127.0.0.1:{door.getsockname()[1]}")
 
 
 @contextmanager
-def serving(app: Flask, base_url: str, port: int = 0) -> Iterator[Live]:
+def serving(
+    app: Flask, base_url: str, port: int = 0, door: socket.socket | None = None
+) -> Iterator[Live]:
     """Serve the application, at the port of its address unless another is given."""
     port = port or int(base_url.rpartition(":")[2])
-    server = make_server("127.0.0.1", port, app, threaded=True, request_handler=_Quiet)
+    server = make_server(
+        "127.0.0.1",
+        port,
+        app,
+        threaded=True,
+        request_handler=_Quiet,
+        fd=door.fileno() if door else None,
+    )
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
@@ -139,9 +185,9 @@ def free_port() -> int:
 
 
 @pytest.fixture
-def live(app: Flask, settings: Settings) -> Iterator[Live]:
+def live(app: Flask, settings: Settings, door: socket.socket) -> Iterator[Live]:
     """The application behind a real server, stopped when the test ends."""
-    with serving(app, settings.base_url) as running:
+    with serving(app, settings.base_url, door=door) as running:
         yield running
 
 
@@ -201,7 +247,7 @@ def new_page(chromium: Browser) -> Iterator[NewPage]:
         contexts.append(context)
         context.on("page", watch)
         page = context.new_page()
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(PATIENCE_MS)
         return page
 
     yield open_page

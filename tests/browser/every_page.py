@@ -40,6 +40,7 @@ from newsletter.web import login
 from tests import world as everything
 from tests.browser.conftest import (
     AXE,
+    PATIENCE_MS,
     Live,
     Theme,
     browsing,
@@ -407,7 +408,7 @@ def _wrong(page: Page, place: Place, way: Way) -> list[str]:
 def _page(browser: Browser) -> Page:
     context = browser.new_context()
     page = context.new_page()
-    page.set_default_timeout(10_000)
+    page.set_default_timeout(PATIENCE_MS)
     return page
 
 

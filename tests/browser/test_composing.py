@@ -24,7 +24,7 @@ from newsletter.models import (
     Subscriber,
     Subscription,
 )
-from tests.browser.conftest import Live, NewPage, axe
+from tests.browser.conftest import Live, NewPage, axe, press, until
 from tests.factories import make_newsletter, make_post, make_subscription
 
 pytestmark = pytest.mark.browser
@@ -112,9 +112,7 @@ def test_the_mail_can_be_seen_on_a_phone_in_the_dark_and_in_english(
     desk.goto(path(live, f"issues/{issue_id}/"))
     desk.locator(".segments label", has_text="Telefon").click()
     frame = desk.locator("[data-frames] iframe")
-    box = frame.bounding_box()
-    assert box
-    assert box["width"] == 360
+    expect(frame).to_have_js_property("offsetWidth", 360)
     desk.locator(".segments label", has_text="Mörkt").click()
     expect(shown(desk).locator(":root")).to_have_css("color-scheme", "dark")
     desk.locator(".segments label", has_text="English").click()
@@ -145,7 +143,7 @@ def test_posts_are_ordered_by_keyboard_alone(
         issue = session.get_one(Issue, issue_id)
         assert [entry.post.title for entry in issue.posts] == titles
     # On to sending and back, thrown away and brought back: the keyboard alone.
-    desk.keyboard.press("g")
+    press(desk, "g")
     desk.wait_for_url("**/send")
     desk.goto(path(live, f"issues/{issue_id}/"))
     desk.locator("form.discard button").focus()
@@ -243,6 +241,7 @@ def test_two_editors_in_one_draft_are_told_and_lose_nothing(
     desk.get_by_role("link", name="Inlägg", exact=True).click()
     desk.wait_for_url("**/posts/")
     assert asked == []
+    until(desk, lambda: opening() == "Mina sista ord")
     # Both have now written an opening: both are kept, and one chooses.
     other.get_by_label("Inledning").fill("Ägarens ord")
     other.get_by_role("button", name="Se båda och välj").click()
@@ -299,7 +298,7 @@ def test_from_a_draft_to_everyones_inbox(
     settle(database, issue_id, "sent", "sent", "sent")
     expect(desk.locator(".facts .state")).to_have_text("Skickat")
     expect(desk.locator(".big")).to_have_text("5 av 5")
-    desk.keyboard.press("r")
+    press(desk, "r")
     desk.wait_for_url("**/report")
 
 
@@ -383,10 +382,11 @@ def test_what_strangers_wrote_never_runs(
     expect(shown(open_desk).locator("body")).to_contain_text(TITLES[0])
     with open_desk.expect_response("**/preview"):
         open_desk.get_by_label(field, exact=True).press_sequentially(" ")
-    open_desk.wait_for_timeout(300)
+    expect(open_desk.locator("[data-frames] iframe")).to_have_count(1)  # the new one
+    expect(shown(open_desk).locator("body")).to_contain_text(TITLES[0])
     for frame in open_desk.frames[1:]:
         if frame.locator("#a").count():
-            frame.locator("#a").first.click(timeout=1000, no_wait_after=True)
+            frame.locator("#a").first.click(no_wait_after=True)
     open_desk.wait_for_timeout(100)
     assert alarms == []
     assert open_desk.evaluate("document.documentElement.dataset.ran") is None

@@ -87,10 +87,13 @@ def test_a_file_is_looked_at_tried_imported_and_its_report_taken_home(
     expect(desk.get_by_label("email", exact=True)).to_have_value("email")
     expect(desk.locator(".sample").filter(has_text="<b>Åsa</b>")).to_be_visible()
     desk.get_by_role("button", name="Try it first").click()
+    under_way = desk.get_by_role("progressbar", name="Lines that are done")
+    expect(under_way).to_be_visible()
     work(database, settings)
     expect(desk.get_by_text("Tried, waits for you")).to_be_visible()
     desk.get_by_label("Where does their consent come from?").fill("The old list")
     desk.get_by_role("button", name="Import 5 lines").click()
+    expect(under_way).to_be_visible()
     work(database, settings, hours=2)
     expect(desk.locator(".state", has_text="Imported")).to_be_visible()
     expect(desk.get_by_role("link", name="Show the subscribers")).to_be_visible()
@@ -100,6 +103,7 @@ def test_a_file_is_looked_at_tried_imported_and_its_report_taken_home(
         ["6", "HÄR@example.org"],
     ]
     desk.get_by_role("link", name="Import and export").first.click()
+    desk.wait_for_url("**/subscribers/import/")
     assert "asa@example.org" in downloaded(desk, "Readers")
     assert "asa@example.org" in downloaded(desk, "Consents")
     desk.goto(live.url(f"{HOME}subscribers/?q=asa"))
@@ -125,6 +129,7 @@ def test_a_reader_is_added_found_by_segment_noted_stopped_and_erased(
     desk.get_by_role("button", name="Count again").click()
     expect(desk.get_by_text("1 active reader")).to_be_visible()
     desk.get_by_role("link", name="Show them").click()
+    desk.wait_for_url("**/subscribers/?segment=**")
     expect(desk.locator("main")).not_to_contain_text("bo@x.example")
     desk.get_by_role("link", name="anna@").click()
     desk.get_by_label("For yourselves").fill("Called on Monday")
@@ -139,7 +144,8 @@ def test_a_reader_is_added_found_by_segment_noted_stopped_and_erased(
     desk.get_by_role("button", name="Lift the stop").click()
     expect(desk.locator(".said-bad")).to_have_count(0)
     desk.get_by_role("link", name="Erase them").click()
-    desk.locator("main form button").first.click()
+    desk.get_by_role("button", name="Erase everything about them").click()
+    expect(desk.locator(".said")).to_be_visible()
     with database.reading() as session:
         left = session.scalars(select(Subscription)).all()
         assert {one.subscriber.email for one in left} == {
@@ -165,8 +171,10 @@ def test_what_became_of_issues_is_read_compared_and_taken_home(
         pass
     desk.goto(live.url(f"{HOME}issues/"))
     desk.get_by_role("link", name="Reports").click()
+    desk.wait_for_url("**/reports/")
     assert len(downloaded(desk, "Download as CSV").strip().splitlines()) == 3
     desk.get_by_role("link", name="Fyra nya inlägg").first.click()
+    desk.wait_for_url("**/report")
     expect(desk.locator("main")).to_contain_text("75")
     assert "bounced" in downloaded(desk, "Download as CSV")
     # On a phone the figures keep their labels, and nothing has to be scrolled sideways.
@@ -205,10 +213,12 @@ def test_somebody_is_invited_given_a_role_and_made_to_take_a_second_factor(
     desk.goto(people)
     desk.get_by_label(f"What {BO} may do").select_option("viewer")
     desk.get_by_role("button", name=f"Change {BO}").click()
+    expect(desk.locator(".said")).to_contain_text("is changed")
     bo.reload()
     expect(bo.locator("main")).to_contain_text("Your role lets you look")
     desk.get_by_label("Everybody here needs a second factor").check()
     desk.get_by_role("button", name="Save").last.click()
+    desk.wait_for_url("**/account/second-factor")
     bo.goto(live.url(HOME))
     bo.wait_for_url("**/account/second-factor")
     bo.locator("button[value=authenticator]").click()
@@ -227,6 +237,7 @@ def test_somebody_is_invited_given_a_role_and_made_to_take_a_second_factor(
             update(Editor).where(Editor.email == BO).values(password=hashed)
         )
     bo.get_by_role("button", name="Log out").click()
+    bo.wait_for_url("**/editor/login")
     follow_link(live, database, settings, bo, BO)
     bo.wait_for_url("**/editor/login")
     bo.locator("[name=email]").fill(BO)

@@ -68,7 +68,7 @@ def test_readers_are_counted_and_pictures_put_in_while_one_writes(
     frame = page.frame_locator("[data-frames] iframe:not(.is-waiting)")
     image = frame.get_by_role("img", name="Ett hus")
     expect(image).to_be_visible()
-    assert image.evaluate("image => image.naturalWidth") == 300
+    expect(image).to_have_js_property("naturalWidth", 300)
 
     page.get_by_role("button", name="Granska och skicka …").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Skicka till 1 läsare?")

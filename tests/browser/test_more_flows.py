@@ -28,7 +28,7 @@ from newsletter.models import (
 )
 from newsletter.posts import topics
 from newsletter.web.security import SETTINGS
-from tests.browser.conftest import Live, NewPage, axe
+from tests.browser.conftest import Live, NewPage, axe, press
 from tests.browser.test_composing import settle
 from tests.browser.test_flows import HOME, OWNER, desk, downloaded, follow_link, labbet
 from tests.cli.test_dkim import Dns
@@ -47,8 +47,7 @@ def pressed(page: Page, name: str, *, exact: bool = False) -> None:
 
 def undo_by_key(page: Page) -> None:
     expect(page.get_by_role("button", name="Undo", exact=True)).to_be_visible()
-    page.wait_for_load_state()  # or nobody hears the key yet
-    page.keyboard.press("z")
+    press(page, "z")
 
 
 def test_an_issue_goes_at_a_time_or_in_a_rhythm_and_once_more_to_the_failed(
@@ -112,6 +111,7 @@ def test_an_issue_goes_at_a_time_or_in_a_rhythm_and_once_more_to_the_failed(
     expect(desk.locator(".big")).to_have_text("1 of 3")
     expect(desk.get_by_role("cell", name="Show 2 readers")).to_be_visible()
     desk.get_by_role("link", name="Try the failed again").press("Enter")
+    desk.wait_for_url("**/retry")
     axe(desk)
     desk.get_by_role("checkbox").check()
     pressed(desk, "Try the chosen ones again")
@@ -130,7 +130,7 @@ def test_an_issue_goes_at_a_time_or_in_a_rhythm_and_once_more_to_the_failed(
     desk.wait_for_url(f"**/issues/{other}/")
     settle(database, other, "sent")
     expect(desk.locator("[data-summary]")).to_have_text("1 of 3 sent")
-    desk.keyboard.press("p")
+    press(desk, "p")
     expect(desk.locator(".facts .state")).to_have_text("Sending is paused")
     desk.get_by_role("link", name="Cancel …").press("Enter")
     expect(desk.locator(".ask-words")).to_contain_text("2 readers are left")
@@ -197,6 +197,7 @@ def test_settings_are_judged_as_typed_the_dns_looked_at_and_a_relay_tried(
     expect(desk.locator("#mail-check")).to_contain_text("taken by post.brev.se")
     # The next three times of each rhythm, with quiet days thought of.
     desk.get_by_role("link", name="Rhythms").click()
+    desk.wait_for_url("**/settings/rhythms")
     desk.get_by_label("How often").select_option("weekly")
     desk.get_by_label("Day", exact=True).select_option("fri")
     coming = desk.locator("#coming li", has_text="on Friday")
@@ -208,6 +209,7 @@ def test_settings_are_judged_as_typed_the_dns_looked_at_and_a_relay_tried(
     axe(desk)
     # A relay of one's own: tried, used, left, forgotten, and back again.
     desk.get_by_role("link", name="Relay", exact=True).click()
+    desk.wait_for_url("**/settings/relay")
     desk.get_by_label("Server").fill("127.0.0.1")
     desk.get_by_label("Encryption").select_option("plain")
     desk.get_by_label("Port").fill("99999")
@@ -285,6 +287,7 @@ def test_several_newsletters_sessions_ended_and_a_log_of_it_all(
     desk.goto(live.url("/editor/annat/settings/changes"))
     desk.get_by_label("Who").select_option(label=OWNER)
     pressed(desk, "Show")
+    desk.wait_for_url("**/settings/changes/?**")
     entry = desk.locator(".changes li", has_text=EDITOR).filter(has_text="Role").last
     expect(entry).to_contain_text(OWNER)
     expect(entry.locator("del")).to_contain_text("ditor")
@@ -307,14 +310,16 @@ def test_a_segment_is_saved_from_the_list_downloaded_and_brought_back_by_a_key(
     desk.get_by_label("Name").fill("English readers")
     pressed(desk, "Save the segment")
     expect(desk.locator(".segments li")).to_have_count(1)
-    desk.keyboard.press("5")
+    press(desk, "5")
     desk.get_by_role("link", name="English readers").press("Enter")
+    desk.wait_for_url("**/subscribers/?segment=**")
     lines = downloaded(desk, "Download these as CSV").strip().splitlines()
     assert [line.split(",")[0] for line in lines[1:]] == ["anna@x.example"]
     # What is removed is back at the press of a key; the second time it says so.
     undone = desk.locator(".said", has_text="Undone")
     desk.get_by_role("link", name="Segments …").press("Enter")
     pressed(desk, "Remove : English readers")
+    expect(desk.get_by_role("button", name="Undo", exact=True)).to_be_visible()
     expect(desk.locator(".segments li")).to_have_count(0)
     axe(desk)
     undo_by_key(desk)
@@ -355,12 +360,13 @@ def test_a_feed_fills_the_calendar_whose_digests_are_moved_skipped_and_sent_by_h
     undo_by_key(desk)
     expect(desk.get_by_role("button", name="Pause the feed")).to_be_visible()
     # Its post stands in the next digest. That is moved, and put back by a key.
-    desk.keyboard.press("4")
+    press(desk, "4")
     due = desk.locator(".due-next")
     expect(due).to_contain_text("En egen kväll")
     first = due.inner_text()
     change = due.get_by_role("link", name="Change …")
     change.press("Enter")
+    desk.wait_for_url("**/calendar/change?**")
     axe(desk)
     at = utcnow().astimezone(ZoneInfo(labbet.timezone)) + timedelta(minutes=90)
     desk.get_by_label("Day and time").fill(at.strftime("%Y-%m-%dT%H:%M"))
@@ -369,7 +375,7 @@ def test_a_feed_fills_the_calendar_whose_digests_are_moved_skipped_and_sent_by_h
     expect(desk.locator(".due .state", has_text="Moved")).to_be_visible()
     undo_by_key(desk)
     expect(desk.locator(".due .state", has_text="Moved")).to_have_count(0)
-    assert due.inner_text() == first
+    expect(due).to_have_text(first, use_inner_text=True)
     # Skipped, its posts go with the one after it; then not after all.
     change.press("Enter")
     pressed(desk, "Skip this one")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Response, expect
 from sqlalchemy import select
 from werkzeug.serving import make_server
 
@@ -18,7 +18,7 @@ from newsletter.db import Database, utcnow
 from newsletter.digests import drafts, publish
 from newsletter.models import Consent, Message, Newsletter, Status, Subscription, Topic
 from newsletter.subscribers import addresses
-from tests.browser.conftest import Live, NewPage, axe
+from tests.browser.conftest import Live, NewPage, axe, until
 from tests.factories import NOW, make_newsletter, make_post, make_subscription
 
 pytestmark = pytest.mark.browser
@@ -118,6 +118,8 @@ def test_what_comes_after_a_press_is_accessible_too(
     axe(page)
     page.goto(live.url(world.leaving("anna")))
     page.get_by_role("button", name="Avsluta prenumerationen").click()
+    heading = page.get_by_role("heading", level=1)
+    expect(heading).to_have_text("Du har avslutat prenumerationen")
     axe(page)
 
 
@@ -135,12 +137,13 @@ def test_text_twice_the_size_still_fits(
 def test_the_page_is_light(live: Live, world: World, new_page: NewPage) -> None:
     """Everything a first visit fetches, fonts and all, in a few requests."""
     page = new_page()
-    sizes: dict[str, int] = {}
-    page.on("response", lambda r: sizes.__setitem__(r.url, len(r.body())))
+    answers: list[Response] = []
+    page.on("response", lambda answer: answers.append(answer))
     page.goto(live.url("/labbet/"), wait_until="networkidle")
+    page.wait_for_function("document.fonts.check('600 20px Newsreader')")
+    sizes = {answer.url: len(answer.body()) for answer in answers}
     assert len(sizes) <= 7, sizes
     assert sum(sizes.values()) < 100_000, sizes
-    assert page.evaluate("document.fonts.check('600 20px Newsreader')")
     assert page.evaluate("document.scripts.length") == 0
 
 
@@ -151,7 +154,7 @@ def test_signing_up_takes_only_the_keyboard(
     page.keyboard.press("Tab")
     expect(page.get_by_text("Hoppa till innehållet")).to_be_focused()
     page.keyboard.press("Enter")
-    assert page.url.endswith("#content")
+    page.wait_for_url("**#content")
     for _ in range(4):
         page.keyboard.press("Tab")
         if page.evaluate("document.activeElement.id") == "email":
@@ -182,6 +185,7 @@ def test_a_whole_life_without_javascript(
     page.goto(live.url("/labbet/"))
     page.get_by_label("Din e-postadress").fill("liv@bostaden.se")
     page.get_by_role("button", name="Prenumerera").click()
+    expect(heading).to_have_text("Titta i din inkorg")
     with database.reading() as session:
         mail = session.scalars(
             select(Message.text).where(Message.kind == "confirm")
@@ -202,6 +206,8 @@ def test_a_whole_life_without_javascript(
     page.get_by_label("Skicka inget före").fill(day)
     page.get_by_role("button", name="Pausa").click()
     page.get_by_role("button", name="Avsluta pausen nu").click()
+    expect(page.get_by_role("button", name="Avsluta pausen nu")).to_have_count(0)
+    expect(page.get_by_role("status")).to_be_visible()
     page.get_by_text("Avsluta prenumerationen").click()
     page.get_by_role("button", name="Avsluta nu").click()
     expect(page.get_by_role("status")).to_contain_text("Du har avslutat")
@@ -257,8 +263,8 @@ def test_the_form_works_on_another_sites_page(
     expect(form.get_by_role("heading")).to_have_text("Titta i din inkorg")
     # The frame is as tall as what is in it.
     page.wait_for_function("document.querySelector('iframe').offsetHeight < 300")
-    inside = form.locator("html").evaluate("e => e.scrollHeight - innerHeight")
-    assert inside <= 1
+    hidden = "e => e.scrollHeight - innerHeight"
+    until(page, lambda: form.locator("html").evaluate(hidden) <= 1)
     assert outer.evaluate("e => e.getBoundingClientRect().width") > 700
     with database.reading() as session:
         found = session.scalars(select(Subscription).order_by(Subscription.id.desc()))
@@ -279,7 +285,9 @@ def test_a_sent_issue_shows_the_mail_and_runs_nothing(
     page.on("dialog", lambda dialog: dialogs.append(dialog.message))
     page.goto(live.url("/labbet/issues/"))
     page.locator(".issues a").first.click()
-    expect(page.get_by_text("Integrationskör söker framtidsfinansiering").last)
+    title = page.get_by_text("Integrationskör söker framtidsfinansiering").last
+    expect(title).to_be_visible()
+    page.wait_for_load_state()
     assert page.title() != "owned"
     assert dialogs == []
     assert page.evaluate("document.documentElement.scrollWidth") <= 360

@@ -92,6 +92,7 @@ def sending(session: Session, newsletter: Newsletter) -> int:
 
 
 def assert_fits(page: Page, width: int) -> None:
+    page.wait_for_load_state()  # with all its style
     wide = page.evaluate("document.documentElement.scrollWidth")
     assert wide <= width, f"{page.url} is {wide} px wide"
 

@@ -34,6 +34,7 @@ class Turn:
     unused: list[int] = field(default_factory=list)
     singles: int = 0
     bulk: int = 0
+    arriving: bool = False  # nobody knows of this worker yet
     chores: bool = False
     closing: bool = False  # nothing is left to claim: messages may be through
     in_hand: Sequence[int] = ()
@@ -49,6 +50,7 @@ class Turn:
         return bool(
             self.outcomes
             or self.unused
+            or self.arriving
             or self.chores
             or self.singles
             or self.bulk
@@ -65,7 +67,7 @@ class Result:
     claims: list[Claim] = field(default_factory=list)
     words: dict[int, Words] = field(default_factory=dict)  # by message
     more: bool = False  # where that came from
-    workers: int = 0  # alive, counted when there were chores
+    workers: int = 0  # alive, counted when there were chores, and on arrival
     slowed: dict[tuple[str, str], datetime] | None = None  # likewise
     since: float = 0.0  # when the claims were true
 
@@ -140,8 +142,13 @@ class Clerk:
             ledger.release(session, self.worker, turn.unused)
             self._note(session, turn, now)
             if turn.chores:
-                result.workers = self._do_chores(session, turn, now)
+                self._do_chores(session, turn, now)
                 result.slowed = destinations.held(session, now=now)
+            if turn.chores or turn.arriving:
+                rate = turn.rate_per_second
+                result.workers = relays.beat(
+                    session, self.worker, rate, pool=self.pool, now=now
+                )
             if turn.singles:
                 found = self._claim(session, turn.singles, now)
                 result.claims += found.claims
@@ -213,7 +220,7 @@ class Clerk:
         for name, trust in turn.trust.items():
             relays.remember(session, name, trust, now=now)
 
-    def _do_chores(self, session: Session, turn: Turn, now: datetime) -> int:
+    def _do_chores(self, session: Session, turn: Turn, now: datetime) -> None:
         ledger.renew(session, self.worker, turn.in_hand, now=now, lease=self.lease)
         ledger.forget_leases(session, self.worker)
         if not self.pool:  # what is done for all is done by one
@@ -221,8 +228,6 @@ class Clerk:
             ledger.requeue_due(session, now=now)
             ledger.sweep_cancelled(session, now=now)
             ledger.close_settled(session)
-        rate = turn.rate_per_second
-        return relays.beat(session, self.worker, rate, pool=self.pool, now=now)
 
     def _claim_bulk(
         self, session: Session, wanted: int, now: datetime, result: Result

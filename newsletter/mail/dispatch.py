@@ -18,7 +18,7 @@ from newsletter.mail.route import QUICK_SECONDS, Route
 from newsletter.mail.routing import Router
 from newsletter.models import DeliveryState
 
-MOST_UNWRITTEN = 1_000  # outcomes: what a kill could make unknown
+MOST_UNWRITTEN = 2_000  # outcomes: what a kill could make unknown
 SEARCHED = 200  # errands looked at for one that may go now
 PROVIDERS_AT_ONCE = 3  # that slow us down, one after the other: then it is the relay
 

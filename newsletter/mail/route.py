@@ -15,7 +15,7 @@ from newsletter.mail.relays import Health
 
 AHEAD_SECONDS = 0.25  # of work claimed before it can be begun
 AHEAD_AT_MOST = 2_000
-FIRST_EACH = 5  # messages for each connection, before anything is known
+FIRST_EACH = 20  # messages for each connection, before anything is known
 QUICK_SECONDS = 0.5  # a relay that takes longer keeps a courier free
 SOON_SECONDS = 15.0
 NAP_SHARE = 0.25  # of the time that a message takes

@@ -4,7 +4,7 @@ Couriers carry, one connection each. One loop keeps the ledger: while one write 
 way the next outcomes gather, and the next write takes them all, with the claims that
 are needed by then. Less than some hundred wait for a breath, so that the processor is
 the wire's; more do not, so that a kill leaves unknown what was in flight and one write.
-When a thousand are not yet written, nothing new begins. The thread that writes needs
+When two thousand are not yet written, nothing new begins. The thread that writes needs
 Python's lock at each step: see `serving.make_ready` for how soon it gets it.
 
 Claims follow need: what the couriers can begin at once and a quarter of a second's
@@ -52,7 +52,7 @@ CHORES_SECONDS = 2.0
 FIRST_WORD_SECONDS = 0.5  # after work was found, until its speed is told
 BREATH_SECONDS = 0.05  # from one write to the next, while little has gathered
 SHORT_BREATH_SECONDS = 0.02  # while couriers wait for something to carry
-MUCH = 400  # outcomes
+MUCH = 800  # outcomes
 LEARN_SECONDS = 60.0
 PARKED, PARKED_AT_MOST = 200, 2_000  # that wait for their provider, to find others
 CLOCKS_AGREE = timedelta(seconds=1)
@@ -112,9 +112,9 @@ class Sender:
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="ledger")
         self._couriers: list[Courier] = []
         self._chores_at = self._look_at = self._singles_at = self._learn_at = 0.0
+        self._arriving = True  # nobody knows of this worker yet
         self._dry = True  # nothing was left to claim
-        self._in_vain = False  # nothing came of what there was
-        self._gone = False  # every courier has left
+        self._in_vain = self._gone = False  # nothing came of it; every courier has left
         self._written_at = 0.0  # when the last write began
         self._last_try = 0.0  # to write, when told to stop
         self._bell = asyncio.Event()  # there is news for the ledger
@@ -249,6 +249,8 @@ class Sender:
         except SQLAlchemyError as error:  # to be made up for before anything is claimed
             log.error("ledger: %s", error)
         await self._look()
+        if not self._dry:  # the mail first
+            self._chores_at = monotonic() + FIRST_WORD_SECONDS
         while True:
             await self._breathe()
             self._bell.clear()
@@ -282,6 +284,7 @@ class Sender:
         turn = Turn(
             outcomes=self._outcomes,
             unused=self.desk.stale,
+            arriving=self._arriving,
             chores=now >= self._chores_at,
             closing=self._dry,
             health=[h for route in self.routes if (h := route.health())],
@@ -295,6 +298,7 @@ class Sender:
         if not turn.anything:
             return None
         self._outcomes, self.desk.stale = [], []
+        self._arriving = False
         self.dispatch.strikes = {}
         for route in self.routes:
             route.recovered, route.trust.changed = set(), False
@@ -418,6 +422,7 @@ class Sender:
     def _put_back(self, turn: Turn) -> None:
         self._outcomes = turn.outcomes + self._outcomes
         self.desk.stale += turn.unused
+        self._arriving |= turn.arriving
         if turn.chores:
             self._chores_at = 0.0
         for health in turn.health:

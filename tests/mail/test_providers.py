@@ -9,7 +9,8 @@ import pytest
 from sqlalchemy import select
 
 from newsletter.config import Settings
-from newsletter.db import Database
+from newsletter.db import Database, utcnow
+from newsletter.mail import relays
 from newsletter.mail.destinations import group_of
 from newsletter.models import Delivery, DeliveryState, Destination
 from tests.delivering import deliver, through
@@ -204,6 +205,17 @@ def test_no_more_at_once_to_one_domain_than_its_limit(
         deliver(database, settings, server, per_domain=2, connections=8)
         assert server.most["gmail.com"] == 2
     assert counts(database, issue_id).sent == 90
+
+
+def test_a_domains_limit_is_divided_from_the_first_message_on(
+    database: Database, settings: Settings
+) -> None:
+    queue_to(database, 20, "gmail.com")
+    with database.transaction() as session:
+        relays.beat(session, "another", 0.0, now=utcnow())
+    with Counting("gmail.com", 0.02, 20) as server:
+        deliver(database, settings, server, per_domain=2, connections=8)
+        assert server.most["gmail.com"] == 1
 
 
 @pytest.mark.parametrize("share", [2, 5])

@@ -529,7 +529,7 @@ def test_a_quiet_sender_closes_its_connections(
     assert smtp_server.commands[-1] == "QUIT"
 
 
-def test_nothing_new_begins_while_a_thousand_outcomes_are_not_written(
+def test_nothing_new_begins_while_two_thousand_outcomes_are_not_written(
     database: Database, settings: Settings
 ) -> None:
     sender = Sender(database, settings)

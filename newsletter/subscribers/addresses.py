@@ -1,10 +1,10 @@
 """E-mail addresses: reading what someone typed, and the keyed hash that outlives it."""
 
 import functools
-import hmac
+import hashlib
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from email_validator import (
@@ -65,6 +65,9 @@ _PLAIN = re.compile(
 _PLAIN_DOMAIN = re.compile(
     r"(?:[a-z0-9]+(?:-[a-z0-9]+)*\.)+[a-z](?:[a-z0-9-]*[a-z])", re.ASCII
 )
+# One of many that stand each on a line; whatever is not plain is a line of nothing.
+_PLAIN_LINE = re.compile(rf"^(?:{_PLAIN.pattern}|.*)$", re.ASCII | re.MULTILINE)
+PADS = 0x36, 0x5C  # RFC 2104
 MAX_LOCAL, MAX_LABEL, MAX_DOMAIN = 64, 63, 253  # RFC 5321 §4.5.3.1, RFC 1035 §2.3.4
 _TYPED_AROUND = re.compile(r"(?:mailto:|[^<>]*<)?([^<>]*)>?", re.IGNORECASE)
 
@@ -131,9 +134,24 @@ def address_hash(settings: Settings, key: str) -> str:
 
 
 def hasher(settings: Settings) -> Callable[[str], str]:
-    """Return `address_hash` for many keys."""
-    pepper = settings.pepper
-    return lambda key: hmac.digest(pepper, key.encode(), "sha256").hex()
+    """Return `address_hash` for many keys.
+
+    It is HMAC-SHA-256 (RFC 2104), whose beginnings, alike for all of them, are worked
+    out once: that halves what it takes.
+    """
+    pepper, block = settings.pepper, hashlib.sha256().block_size
+    if len(pepper) > block:
+        pepper = hashlib.sha256(pepper).digest()
+    pepper = pepper.ljust(block, b"\0")
+    inner, outer = (hashlib.sha256(bytes(b ^ pad for b in pepper)) for pad in PADS)
+
+    def hash_of(key: str) -> str:
+        inside, outside = inner.copy(), outer.copy()
+        inside.update(key.encode())
+        outside.update(inside.digest())
+        return outside.hexdigest()
+
+    return hash_of
 
 
 def mailbox_hash(settings: Settings, address: Address) -> str:
@@ -158,6 +176,26 @@ def read_plain(text: str) -> Address | None:
         return None
     email = f"{match[1]}@{domain}"
     return Address(email, email.lower(), domain)
+
+
+def read_many_plain(texts: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Read as `read_plain` does, all at once: return addresses and keys.
+
+    Both are "" for what is anything but a plain address.
+    """
+    fit = [t if len(t) <= MAX_OCTETS and "\n" not in t else "" for t in texts]
+    parts = _PLAIN_LINE.findall("\n".join(fit)) if fit else []
+    small = {domain: domain.lower() for domain in {domain for _, domain in parts}}
+    plain = {
+        domain: as_small for domain, as_small in small.items() if _is_plain(as_small)
+    }
+    emails = [
+        f"{local}@{plain[domain]}"
+        if domain in plain and len(local) <= MAX_LOCAL
+        else ""
+        for local, domain in parts
+    ]
+    return emails, "\n".join(emails).lower().split("\n") if emails else []
 
 
 @functools.lru_cache(maxsize=50_000)

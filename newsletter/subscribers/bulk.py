@@ -69,26 +69,22 @@ def insert(
     rows: Sequence[tuple[Any, ...]],
     *,
     same: Mapping[str, Any] | None = None,
-    returning: str = "",
 ) -> set[Any]:
     """Write rows; one that breaks a unique constraint is left out.
 
     `same` is what they have in common, which is handed over once and not with each.
     Values must be as the database has them: moments through `stored`, JSON as text.
-    Returns that column of the rows that were written, where one is named.
+    Returns the first column of the rows that were left out.
     """
     if not rows:
         return set()
     if is_postgresql(session):
-        return _insert_arrays(session, model, names, rows, same or {}, returning)
+        return _insert_arrays(session, model, names, rows, same or {})
     whole = len(rows) - len(rows) % ROWS_AT_ONCE
     _insert_values(session, model, names, rows[:whole], same or {}, ROWS_AT_ONCE)
     _insert_values(session, model, names, rows[whole:], same or {}, 1)
-    if not returning:
-        return set()
     # Nobody else writes meanwhile: whoever looked before finds that nothing was there.
-    place = names.index(returning)
-    return {row[place] for row in rows}
+    return set()
 
 
 def _insert_values(
@@ -126,7 +122,6 @@ def _insert_arrays(
     names: Sequence[str],
     rows: Sequence[tuple[Any, ...]],
     same: Mapping[str, Any],
-    returning: str,
 ) -> set[Any]:
     columns = model.__table__.columns
     dialect = session.get_bind().dialect
@@ -136,7 +131,8 @@ def _insert_arrays(
     found = session.connection().exec_driver_sql(
         f"INSERT INTO {model.__tablename__} ({', '.join([*same, *names])})"  # noqa: S608
         f" SELECT {common}theirs.* FROM unnest({arrays}) AS theirs"
-        f" ON CONFLICT DO NOTHING RETURNING {returning or names[0]}",
+        f" ON CONFLICT DO NOTHING RETURNING {names[0]}",
         (*same.values(), *(list(cells) for cells in zip(*rows, strict=True))),
     )
-    return set(found.scalars())
+    written = set(found.scalars())
+    return {row[0] for row in rows if row[0] not in written}

@@ -12,10 +12,12 @@ import json
 import re
 import sys
 from collections import Counter
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from operator import itemgetter
 from typing import Any, Literal, NamedTuple, TypeVar, cast
 
 from sqlalchemy import and_, select
@@ -44,12 +46,13 @@ from newsletter.subscribers import (
     suppression,
 )
 from newsletter.subscribers import columns as known_columns
-from newsletter.subscribers.addresses import Address, hasher, read_address, read_plain
+from newsletter.subscribers.addresses import hasher, read_address, read_many_plain
 from newsletter.subscribers.columns import Layout, Standing
 from newsletter.subscribers.consent import Origin
 from newsletter.subscribers.exporting import plain
-from newsletter.subscribers.sheets import Record
+from newsletter.subscribers.sheets import Record, cells_of
 
+S = TypeVar("S")
 T = TypeVar("T")
 _END = object()
 # After this, a thread insists on Python's lock. SQLite lets go of it in each statement,
@@ -64,6 +67,13 @@ WAVE = 30_000  # new addresses whose hashes stand together in the index
 OLDEST = datetime(1971, 1, 1, tzinfo=UTC)
 PAGE = "import"
 
+_STATUSES = "status", "wants", "stopped"
+_Said = tuple[str, str, str, bool]  # those, and whether there is a day when they left
+# As they follow each other in `_Reader`.
+_MEANT = (
+    *("name", "rhythm", "language", "topics"),
+    *("requested_at", "confirmed_at", "left_at", "source", "network"),
+)
 Outcome = Literal[
     "added", "already", "duplicate", "left", "suppressed", "stopped", "refused"
 ]
@@ -155,7 +165,8 @@ class _Reader(NamedTuple):
     """A line that was understood."""
 
     line: int
-    address: Address
+    email: str
+    key: str
     hashed: str
     standing: Standing
     name: str
@@ -246,9 +257,9 @@ class Importer:
             if reader.standing > Standing.UNCONFIRMED:
                 self._sort_gone(reader, here, stops, ends, report)
             elif here is not None and here.status is not None:
-                report.note(self._told(here), reader.line, reader.address.email)
+                report.note(self._told(here), reader.line, reader.email)
             elif reader.hashed in forbidden:
-                report.note("suppressed", reader.line, reader.address.email)
+                report.note("suppressed", reader.line, reader.email)
             else:
                 fresh[key] = reader
         report.counts["added"] += len(fresh)
@@ -282,7 +293,7 @@ class Importer:
         elif self._ends(reader, here):
             ends.append((reader, here))
         else:
-            report.note("already", reader.line, reader.address.email, N_STAYS)
+            report.note("already", reader.line, reader.email, N_STAYS)
             return
         report.counts["stopped"] += 1
 
@@ -355,17 +366,20 @@ class Importer:
     def _add(self, readers: dict[str, _Reader]) -> None:
         """Write subscribers, subscriptions, topics and consents, a statement each."""
         by_key = self._subscriber_ids(readers)
-        subscriptions = self._subscriptions(readers, by_key)
-        self._consents(readers, subscriptions)
+        if len(by_key) < len(readers):
+            readers = {key: readers[key] for key in readers if key in by_key}
+        ids = self._subscriptions(readers, by_key)
+        written = [readers[key] for key in ids]
+        self._consents(written, list(ids.values()))
         topics = [
             (subscription_id, topic_id)
-            for key, subscription_id in subscriptions.items()
-            for topic_id in readers[key].topic_ids or ()
+            for reader, subscription_id in zip(written, ids.values(), strict=True)
+            for topic_id in reader.topic_ids or ()
         ]
         names = ("subscription_id", "topic_id")
         bulk.insert(self.session, SubscriptionTopic, names, topics)
         if self.status != Status.ACTIVE:
-            for subscription_id in subscriptions.values():
+            for subscription_id in ids.values():
                 asking.ask_imported(
                     self.session, self.settings, subscription_id, now=self.now
                 )
@@ -374,25 +388,21 @@ class Importer:
         ids = {
             key: self.known[key].subscriber_id for key in readers if key in self.known
         }
-        new = [key for key in readers if key not in ids]
+        new = [reader for key, reader in readers.items() if key not in ids]
         if not new:
             return ids
-        at = bulk.stored(self.session)(self.at)
         numbers = bulk.new_ids(self.session, Subscriber, len(new))
-        rows = [
-            (number, reader.address.email, key, reader.hashed, reader.name)
-            for number, key, reader in zip(
-                numbers, new, map(readers.__getitem__, new), strict=True
-            )
-        ]
-        names = "id", "email", "email_key", "address_hash", "name"
-        same = {"wave": numbers[0] // WAVE, "created_at": at}
-        written = bulk.insert(
-            self.session, Subscriber, names, rows, same=same, returning="id"
+        each = _columns(new)
+        rows = list(
+            zip(numbers, each.email, each.key, each.hashed, each.name, strict=True)
         )
-        ids.update({row[2]: row[0] for row in rows if row[0] in written})
-        if len(ids) < len(readers):  # somebody signed up at this very moment
-            late = {key: readers[key] for key in readers if key not in ids}
+        names = "id", "email", "email_key", "address_hash", "name"
+        at = bulk.stored(self.session)(self.at)
+        same = {"wave": numbers[0] // WAVE, "created_at": at}
+        left_out = bulk.insert(self.session, Subscriber, names, rows, same=same)
+        ids.update({row[2]: row[0] for row in rows if row[0] not in left_out})
+        if left_out:  # somebody signed up at this very moment
+            late = {row[2]: readers[row[2]] for row in rows if row[0] in left_out}
             found = self._known(late)
             ids.update({key: here.subscriber_id for key, here in found.items()})
         return ids
@@ -401,39 +411,48 @@ class Importer:
         self, readers: dict[str, _Reader], subscriber_ids: dict[str, int]
     ) -> dict[str, int]:
         """Write subscriptions; return their ids by key, less those made meanwhile."""
-        keys = [key for key in readers if key in subscriber_ids]
-        ids = bulk.new_ids(self.session, Subscription, len(keys))
-        leave, preferences = links.new_tokens(len(keys)), links.new_tokens(len(keys))
-        stored, active = bulk.stored(self.session), self.status == Status.ACTIVE
-        positions = {
-            rhythm: starting.starting_position(self.session, self.newsletter, rhythm)
-            for rhythm in {reader.rhythm for reader in readers.values()}
-        }
-        at, words = stored(self.at), self.source.words[:200]
-        rows = []
-        for number, key, leaves, prefers in zip(
-            ids, keys, leave, preferences, strict=True
-        ):
-            reader = readers[key]
-            since = confirmed = None
-            if active:
-                since = reader.requested_at
-                confirmed = reader.confirmed_at or since
-            rows.append(
-                (
-                    number,
-                    subscriber_ids[key],
-                    reader.language,
-                    reader.rhythm,
-                    reader.topic_ids is None,
-                    positions[reader.rhythm] if active else 0,
-                    leaves,
-                    prefers,
-                    reader.source[:200] or words,
-                    stored(since) if since else at,
-                    stored(confirmed) if confirmed else at if active else None,
+        if not readers:
+            return {}
+        count, each = len(readers), _columns(readers.values())
+        ids = bulk.new_ids(self.session, Subscription, count)
+        active, at = self.status == Status.ACTIVE, self._stored({self.at})[self.at]
+        positions = dict.fromkeys(each.rhythm, 0)
+        since: list[Any] = [at] * count
+        confirmed: list[Any] = [None] * count
+        if active:
+            positions = {
+                rhythm: starting.starting_position(
+                    self.session, self.newsletter, rhythm
                 )
+                for rhythm in positions
+            }
+            moments = self._stored({*each.requested_at, *each.confirmed_at}) | {
+                None: at
+            }
+            since = [moments[one] for one in each.requested_at]
+            confirmed = [
+                moments[confirmed or requested]
+                for requested, confirmed in zip(
+                    each.requested_at, each.confirmed_at, strict=True
+                )
+            ]
+        words = self.source.words[:200]
+        rows = list(
+            zip(
+                ids,
+                map(subscriber_ids.__getitem__, readers),
+                each.language,
+                each.rhythm,
+                [topic_ids is None for topic_ids in each.topic_ids],
+                map(positions.__getitem__, each.rhythm),
+                links.new_tokens(count),
+                links.new_tokens(count),
+                [source[:200] or words for source in each.source],
+                since,
+                confirmed,
+                strict=True,
             )
+        )
         names = (
             *("id", "subscriber_id", "language", "rhythm", "all_topics", "cursor"),
             *("leave_token", "preferences_token", "source"),
@@ -446,29 +465,26 @@ class Importer:
             "round": 0,
             "created_at": at,
         }
-        written = bulk.insert(
-            self.session, Subscription, names, rows, same=same, returning="id"
-        )
-        return {
-            key: row[0]
-            for key, row in zip(keys, rows, strict=True)
-            if row[0] in written
-        }
+        left_out = bulk.insert(self.session, Subscription, names, rows, same=same)
+        written = dict(zip(readers, ids, strict=True))
+        if left_out:
+            written = {k: one for k, one in written.items() if one not in left_out}
+        return written
 
-    def _consents(
-        self, readers: dict[str, _Reader], subscriptions: dict[str, int]
-    ) -> None:
+    def _stored(self, moments: Iterable[datetime | None]) -> dict[datetime | None, Any]:
+        stored = bulk.stored(self.session)
+        return {moment: stored(moment) for moment in moments}
+
+    def _consents(self, readers: Sequence[_Reader], ids: Sequence[int]) -> None:
         wording = consent.store_wording(
             self.session, self.source.wording, self.newsletter.language
         )
-        details: dict[tuple[object, ...], str] = {}
-        rows = []
-        for key, subscription_id in subscriptions.items():
-            reader = readers[key]
-            said = reader.requested_at, reader.confirmed_at, reader.source
-            if said not in details:
-                details[said] = json.dumps(self._detail(*said))
-            rows.append((subscription_id, reader.network, details[said]))
+        if not readers:
+            return
+        each = _columns(readers)
+        said = list(zip(each.requested_at, each.confirmed_at, each.source, strict=True))
+        details = {one: json.dumps(self._detail(*one)) for one in set(said)}
+        rows = list(zip(ids, each.network, map(details.__getitem__, said), strict=True))
         names = "subscription_id", "network", "detail"
         same = {
             "event": consent.IMPORTED,
@@ -525,14 +541,12 @@ class Lines:
         self.asks = status != Status.ACTIVE
         self.lenient = layout.is_lenient
         self.whole = known_columns.STANDINGS.get(layout.whole)
-        self.blank = dict.fromkeys(known_columns.FIELDS, "")
         self.at_email = layout.fields.index("email")
-        self.columns = [
-            (name, place)
-            for place, name in enumerate(layout.fields)
-            if name and name != "email"
-        ]
-        self.standings: dict[tuple[object, ...], Standing] = {}
+        self.places: dict[str, list[int]] = {}
+        for place, name in enumerate(layout.fields):
+            if name and name != "email":
+                self.places.setdefault(name, []).append(place)
+        self.standings: dict[_Said, Standing] = {}
         self.moments: dict[str, datetime | None] = {}
         self.topics = {
             name.casefold(): topic.id
@@ -541,6 +555,15 @@ class Lines:
         }
         self.topics_of: dict[str, tuple[int, ...] | None] = {}
         self.languages = choices.offered_languages(newsletter)
+        self.meanings: dict[str, Callable[[str], Any]] = {
+            "name": self._name,
+            "rhythm": self._rhythm,
+            "language": self._language,
+            "topics": self._topic_ids,
+            **dict.fromkeys(("requested_at", "confirmed_at", "left_at"), self._moment),
+            "source": lambda cell: cell[:MAX_SOURCE_CHARACTERS],
+            "network": self._network,
+        }
         # What each line asks for, and a mapped class is slow to tell.
         self.rhythm, self.language = newsletter.default_rhythm, newsletter.language
         self.demo, self.keep_network = settings.demo, newsletter.record_network
@@ -553,84 +576,99 @@ class Lines:
         """Understand a batch of lines."""
         report = Report(most=len(records))
         found: dict[str, _Reader] = {}
-        for number, cells in records:
-            try:
-                reader = self(number, cells)
-            except InvalidInput as error:
-                email = self.email(cells)
-                report.note("refused", number, email, error.message, **error.values)
+        for record, plainly in zip(records, self._at_once(records), strict=True):
+            reader = plainly or self._closely(record, report)
+            if reader is None:
                 continue
-            earlier = found.get(reader.address.key)
-            if earlier is None:
-                found[reader.address.key] = reader
+            earlier = found.setdefault(reader.key, reader)
+            if earlier is reader:
                 continue
-            report.note("duplicate", number, reader.address.email)
+            report.note("duplicate", reader.line, reader.email)
             if reader.standing > earlier.standing:  # a no beats a yes, wherever it is
-                found[reader.address.key] = reader
+                found[reader.key] = reader
         return Looked(records, found, report, self.offer)
+
+    def _closely(self, record: Record, report: Report) -> _Reader | None:
+        """Understand a line by itself, or say what is wrong with it."""
+        number, cells = record
+        try:
+            return self(number, cells)
+        except InvalidInput as error:
+            email = self.email(cells)
+            report.note("refused", number, email, error.message, **error.values)
+            return None
 
     def email(self, cells: Sequence[str]) -> str:
         """Return a line's address cell, whatever stands there."""
         cell = cells[self.at_email] if self.at_email < len(cells) else ""
         return plain(cell.strip().replace("\0", ""))[:MAX_CELL_CHARACTERS]
 
+    def _at_once(self, records: Sequence[Record]) -> list[_Reader | None]:
+        """Understand lines column by column, what is alike but once.
+
+        None is a line that wants a closer look: most often something is wrong with it.
+        """
+        emails, keys = read_many_plain(cells_of(records, self.at_email))
+        odd = {place for place, email in enumerate(emails) if not email}
+        made = map(
+            _Reader._make,
+            zip(
+                map(itemgetter(0), records),
+                *(emails, keys, map(self.hash_of, keys)),
+                self._standings(records, odd),
+                *(self._column(records, n, self.meanings[n], odd) for n in _MEANT),
+                strict=True,
+            ),
+        )
+        return [None if place in odd else one for place, one in enumerate(made)]
+
+    def _column(
+        self,
+        records: Sequence[Record],
+        name: str,
+        meaning: Callable[[str], T],
+        odd: set[int],
+    ) -> list[T]:
+        """Return what each line says there; those that cannot are `odd`."""
+        columns = [cells_of(records, place) for place in self.places.get(name, ())]
+        if not columns:
+            return [meaning("")] * len(records)
+        if len(columns) == 1:
+            return _each(columns[0], lambda one: meaning(_joined(name, [one])), odd)
+        said = list(zip(*columns, strict=True))
+        return _each(said, lambda cells: meaning(_joined(name, cells)), odd)
+
+    def _standings(self, records: Sequence[Record], odd: set[int]) -> list[Standing]:
+        words = (self._column(records, name, str, odd) for name in _STATUSES)
+        left = self._column(records, "left_at", bool, odd)
+        return _each(list(zip(*words, left, strict=True)), self._standing, odd)
+
     def __call__(self, line: int, cells: list[str]) -> _Reader:
         """Understand a line. Raises InvalidInput."""
-        # `email` changes nothing of a plain one, which most are.
-        plainly = self.at_email < len(cells) and read_plain(cells[self.at_email])
-        address = plainly or read_address(self.email(cells), trial=self.demo)
-        hashed = self.hash_of(address.key)
-        if not self.columns:
-            standing = self.whole or Standing.READER
-            rhythm, language = self.rhythm, self.language
-            self._refuse_unconfirmed(standing)
-            empty = None, None, None, None, "", ""
-            return _Reader(
-                line, address, hashed, standing, "", rhythm, language, *empty
-            )
-        cell = self._cells(cells)
-        left_at = self._moment(cell["left_at"])
+        address = read_address(self.email(cells), trial=self.demo)
+        cell = {
+            name: _joined(name, [cells[n] for n in places if n < len(cells)])
+            for name, places in self.places.items()
+        }
+        status, wants, stopped = (cell.get(name, "") for name in _STATUSES)
         return _Reader(
-            line,
-            address,
-            hashed,
-            self._standing(cell),
-            self._name(cell["name"]),
-            self._rhythm(cell["rhythm"]),
-            self._language(cell["language"]),
-            self._topic_ids(cell["topics"]),
-            self._moment(cell["requested_at"]),
-            self._moment(cell["confirmed_at"]),
-            left_at,
-            cell["source"][:MAX_SOURCE_CHARACTERS],
-            self._network(cell["network"]),
+            *(line, address.email, address.key, self.hash_of(address.key)),
+            self._standing((status, wants, stopped, bool(cell.get("left_at")))),
+            *(self.meanings[name](cell.get(name, "")) for name in _MEANT),
         )
 
-    def _cells(self, cells: list[str]) -> dict[str, str]:
-        found, last = self.blank.copy(), len(cells)
-        for name, place in self.columns:
-            if place >= last or not (cell := cells[place].strip()):
-                continue
-            if "\0" in cell or cell[0] == "'" or len(cell) > MAX_CELL_CHARACTERS:
-                cell = plain(cell.replace("\0", ""))[:MAX_CELL_CHARACTERS]
-            before = found[name]
-            glue = " " if name == "name" else "\n"
-            found[name] = f"{before}{glue}{cell}" if before else cell
-        return found
-
-    def _standing(self, cell: Mapping[str, str]) -> Standing:
+    def _standing(self, said: _Said) -> Standing:
         """Tell how somebody stood; most lines say what an earlier one said."""
-        said = cell["status"], cell["wants"], cell["stopped"], bool(cell["left_at"])
         if said not in self.standings:
             _forget_many(self.standings)
-            self.standings[said] = self._read_standing(cell)
+            self.standings[said] = self._read_standing(*said)
         return self.standings[said]
 
-    def _read_standing(self, cell: Mapping[str, str]) -> Standing:
+    def _read_standing(
+        self, status: str, wants: str, stopped: str, left: bool
+    ) -> Standing:
         said: list[Standing] = []
-        for word in cell["status"].split("\n"):
-            if not word:
-                continue
+        for word in filter(None, status.split("\n")):
             meant = known_columns.standing_of(word)
             if meant is None:
                 raise InvalidInput(
@@ -638,21 +676,16 @@ class Lines:
                     status=word[:40],
                 )
             said.append(meant)
-        for name, no in (
-            ("wants", known_columns.NO),
-            ("stopped", known_columns.YES),
-        ):
-            if cell[name]:
-                said.append(self._yes_or_no(cell[name], no))
-        if cell["left_at"] and not said and self.whole is None:
+        if wants:
+            said.append(self._yes_or_no(wants, known_columns.NO))
+        if stopped:
+            said.append(self._yes_or_no(stopped, known_columns.YES))
+        if left and not said and self.whole is None:
             said.append(Standing.LEFT)
         standing = max([self.whole or Standing.READER, *said])
-        self._refuse_unconfirmed(standing)
-        return standing
-
-    def _refuse_unconfirmed(self, standing: Standing) -> None:
         if standing == Standing.UNCONFIRMED and not self.asks:
             raise InvalidInput(N_("The file says that they never confirmed."))
+        return standing
 
     def _yes_or_no(self, cell: str, gone: set[str]) -> Standing:
         word = cell.casefold()
@@ -731,6 +764,35 @@ class Lines:
         if not cell or not self.keep_network:
             return ""
         return consent.cut_network(cell)
+
+
+def _columns(readers: Iterable[_Reader]) -> Any:
+    """Return what would be a reader, had each of its fields everybody's values."""
+    return _Reader._make(zip(*readers, strict=True))
+
+
+def _joined(name: str, cells: Sequence[str]) -> str:
+    """Return what the columns that mean the same say together."""
+    glue = " " if name == "name" else "\n"
+    return glue.join(filter(None, map(_cleaned, cells)))
+
+
+def _cleaned(cell: str) -> str:
+    cell = cell.strip()
+    if cell and ("\0" in cell or cell[0] == "'" or len(cell) > MAX_CELL_CHARACTERS):
+        cell = plain(cell.replace("\0", ""))[:MAX_CELL_CHARACTERS]
+    return cell
+
+
+def _each(said: Sequence[S], meaning: Callable[[S], T], odd: set[int]) -> list[T]:
+    """Return what each means; `odd` are those that mean nothing."""
+    meant: dict[S, T] = {}
+    for one in (different := set(said)):
+        with suppress(InvalidInput):
+            meant[one] = meaning(one)
+    if len(meant) < len(different):
+        odd.update(place for place, one in enumerate(said) if one not in meant)
+    return list(map(cast(Callable[[S], T], meant.get), said))
 
 
 def _forget_many(memory: dict[Any, Any]) -> None:

@@ -6,13 +6,15 @@ Read a line at a time, whatever their encoding and delimiter are.
 import codecs
 import csv
 import io
+import re
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
+from itertools import accumulate, chain, islice, takewhile
+from operator import itemgetter
 from pathlib import PurePosixPath
-from typing import IO, TypeVar
+from typing import IO
 
 from newsletter.errors import N_, InvalidInput
 from newsletter.subscribers import columns
@@ -23,6 +25,7 @@ BATCH_RECORDS = 4000
 WINDOW_BATCHES = 15
 MAX_WINDOW_CHARACTERS = 32_000_000
 MAX_LINE_CHARACTERS = 100_000
+READ_CHARACTERS = 1 << 16  # of a file, at a time
 MAX_COLUMNS = 300
 MAX_HEADING_CHARACTERS = 200
 MAX_FILES = 200  # in a ZIP file
@@ -35,9 +38,11 @@ ENCODINGS = {
     "mac_roman": "Macintosh",
     "utf-16": "UTF-16",
 }
-T = TypeVar("T")
 Record = tuple[int, list[str]]  # the line it begins on, counted from 1, and its cells
 Opener = Callable[[], IO[bytes]]
+# Follows the last line: a quote that nobody closed swallows it.
+_END = "\ue000 the end"
+_BREAK = re.compile("\r\n?|\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +52,12 @@ class Sheet:
     name: str
     heading: tuple[str, ...]
     layout: Layout
-    records: Iterator[Record]
+    blocks: Iterator[list[Record]]  # some at a time; what is broken comes after them
+
+    @property
+    def records(self) -> Iterator[Record]:
+        """Return what is left of its records, one by one."""
+        return chain.from_iterable(self.blocks)
 
 
 def read(file: IO[bytes], name: str, encoding: str = "") -> Iterator[Sheet]:
@@ -67,56 +77,53 @@ def read(file: IO[bytes], name: str, encoding: str = "") -> Iterator[Sheet]:
         yield sheet
 
 
-def batches(records: Iterable[T], size: int = BATCH_RECORDS) -> Iterator[list[T]]:
-    """Yield some thousand at a time, each for a transaction of its own."""
-    batch: list[T] = []
-    for record in records:
-        batch.append(record)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
-
-
 def pieces(sheet: Sheet, size: int = BATCH_RECORDS) -> Iterator[list[Record]]:
-    """Yield a sheet's records in batches, in a good order to import them.
+    """Yield a sheet's records some at a time, in a good order to import them.
 
     After the first BATCH_RECORDS, which are shown, they come by address, as far as one
-    reads ahead: an index takes up neighbours several times as fast.
+    reads ahead: an index takes up neighbours several times as fast. What stands before
+    a broken line comes before the error.
     """
-    if "email" not in sheet.layout.fields:
-        return batches(sheet.records, size)
-    by_address = _by_address(sheet.records, sheet.layout.fields.index("email"))
-    return batches(by_address, size)
+    fields = sheet.layout.fields
+    for number, window in enumerate(_windows(sheet.blocks)):
+        if number and "email" in fields:
+            window = _sorted(window, fields.index("email"))
+        for at in range(0, len(window), size):
+            yield window[at : at + size]
 
 
-def _by_address(records: Iterator[Record], column: int) -> Iterator[Record]:
-    yield from islice(records, BATCH_RECORDS)
+def _windows(blocks: Iterator[list[Record]]) -> Iterator[list[Record]]:
+    """Yield as many records as are read ahead, at first BATCH_RECORDS."""
     window: list[Record] = []
-    room = MAX_WINDOW_CHARACTERS
+    size, room = BATCH_RECORDS, MAX_WINDOW_CHARACTERS
     try:
-        for record in records:
-            window.append(record)
-            room -= sum(map(len, record[1]))
-            if len(window) == WINDOW_BATCHES * BATCH_RECORDS or room < 0:
-                yield from _sorted(window, column)
-                window.clear()
-                room = MAX_WINDOW_CHARACTERS
+        for block in blocks:
+            window += block
+            room -= sum(map(len, chain.from_iterable(map(itemgetter(1), block))))
+            if len(window) < size and room >= 0:
+                continue
+            yield window[:size]
+            window = window[size:]
+            size, room = WINDOW_BATCHES * BATCH_RECORDS, MAX_WINDOW_CHARACTERS
     except InvalidInput:
-        yield from _sorted(window, column)
+        yield window
         raise
-    yield from _sorted(window, column)
+    yield window
 
 
 def _sorted(records: list[Record], column: int) -> list[Record]:
     """Put records in the order of their addresses; of one address, as they came."""
-    return sorted(
-        records,
-        key=lambda one: (
-            one[1][column].strip().casefold() if column < len(one[1]) else ""
-        ),
-    )
+    keys = list(map(str.casefold, map(str.strip, cells_of(records, column))))
+    order = sorted(range(len(records)), key=keys.__getitem__)
+    return list(map(records.__getitem__, order))
+
+
+def cells_of(records: Sequence[Record], column: int) -> list[str]:
+    """Return what stands in a column, nothing where a record is too short."""
+    try:
+        return [cells[column] for _line, cells in records]
+    except IndexError:
+        return [c[column] if column < len(c) else "" for _line, c in records]
 
 
 def _again(file: IO[bytes]) -> IO[bytes]:
@@ -187,43 +194,64 @@ def _sheet(file: io.TextIOWrapper, name: str) -> Sheet:
         raise InvalidInput(
             N_("The file has more than %(limit)s columns."), limit=MAX_COLUMNS
         )
-    records = _records(file, delimiter, passed + 1)
+    blocks = _blocks(file, delimiter, passed + 1)
     if any("@" in cell for cell in heading):  # no heading: the first line is a reader
         layout = Layout(tuple("email" if "@" in cell else "" for cell in heading))
-        first = iter([(passed + 1, heading)])
+        first = [(passed + 1, heading)]
         blank = ("",) * len(heading)
-        return Sheet(name, blank, layout, _both(first, records))
+        return Sheet(name, blank, layout, chain([first], blocks))
     shown = tuple(cell[:MAX_HEADING_CHARACTERS].strip("\ufeff") for cell in heading)
-    return Sheet(name, shown, columns.recognise(shown, name), records)
+    return Sheet(name, shown, columns.recognise(shown, name), blocks)
 
 
-def _both(first: Iterator[Record], rest: Iterator[Record]) -> Iterator[Record]:
-    yield from first
-    yield from rest
-
-
-def _records(file: io.TextIOWrapper, delimiter: str, passed: int) -> Iterator[Record]:
-    reader = csv.reader(_lines(file), delimiter=delimiter)
-    while True:
-        number = reader.line_num + passed + 1  # where this record begins
+def _blocks(
+    file: io.TextIOWrapper, delimiter: str, passed: int
+) -> Iterator[list[Record]]:
+    """Yield records, each with the line it begins on."""
+    reader = csv.reader(chain(_lines(file), [_END]), delimiter=delimiter)
+    number, over, broken = passed + 1, False, False
+    while not over:
+        rows: list[list[str]] = []
+        before = reader.line_num
         try:
-            cells = next(reader, None)
+            for cells in islice(reader, BATCH_RECORDS):
+                rows.append(cells)
         except (csv.Error, UnicodeError, _TooLongError):
-            raise InvalidInput(
-                N_("Line %(line)s cannot be read as CSV. Nothing after it was read."),
-                line=number,
-            ) from None
-        if cells is None:
-            return
-        if any(cells):
-            yield number, cells
+            over = broken = True
+        if rows and rows[-1] and rows[-1][-1].endswith(_END):
+            over, broken = True, rows.pop() != [_END]
+        several = reader.line_num - before - len(rows) > over
+        *starts, number = _starts(rows, number, several=several)
+        yield [one for one in zip(starts, rows, strict=True) if any(one[1])]
+    if broken:
+        raise InvalidInput(
+            N_("Line %(line)s cannot be read as CSV. Nothing after it was read."),
+            line=number,
+        )
+
+
+def _starts(rows: list[list[str]], first: int, *, several: bool) -> Iterable[int]:
+    """Return where records begin, and the next; some may take several lines."""
+    if not several:
+        return range(first, first + len(rows) + 1)
+    lines = (1 + sum(len(_BREAK.findall(cell)) for cell in cells) for cells in rows)
+    return accumulate(lines, initial=first)
 
 
 def _lines(file: io.TextIOWrapper) -> Iterator[str]:
-    while line := file.readline(MAX_LINE_CHARACTERS):
-        if len(line) >= MAX_LINE_CHARACTERS:
+    return chain.from_iterable(_some_lines(file))
+
+
+def _some_lines(file: io.TextIOWrapper) -> Iterator[list[str]]:
+    rest = ""
+    while text := file.read(READ_CHARACTERS):
+        lines = io.StringIO(rest + text, newline="").readlines()
+        if max(map(len, lines)) >= MAX_LINE_CHARACTERS:
+            yield list(takewhile(lambda one: len(one) < MAX_LINE_CHARACTERS, lines))
             raise _TooLongError
-        yield line
+        rest = lines.pop()  # perhaps not all of it
+        yield lines
+    yield [rest] if rest else []
 
 
 def _line(file: io.TextIOWrapper) -> str:

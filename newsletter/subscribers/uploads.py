@@ -417,7 +417,7 @@ def _try(
     )
     for seen in session.scalars(query):
         reader = readers.pop(keys.pop(seen))
-        report.note("duplicate", reader.line, reader.address.email)
+        report.note("duplicate", reader.line, reader.email)
     rows = [(run.id, key) for key in keys]
     bulk.insert(session, ImportKey, ("run_id", "key"), rows)
     importer.sort(readers, report)

@@ -15,6 +15,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,7 +34,7 @@ BUSY_TIMEOUT_MS = 30_000
 # Of SQLite, in memory: what one connection keeps, and what it may need to write much.
 CACHE_KB, LARGE_CACHE_KB = 8_000, 96_000
 CHECKPOINT_PAGES = 4_000  # of the log, until they are copied into the file
-CHECKPOINT_AFTER = 3  # transactions that wrote much
+CHECKPOINT_AFTER = 5  # transactions that wrote much
 # A host that is cut off in the middle of a transaction holds its locks no longer.
 CUT_OFF_MS = 30_000
 # Nothing waits for one that only reads.
@@ -107,6 +108,8 @@ class Database:
         self._writer = engine.execution_options(inkorg_writer=True)
         self._line = _Line(engine.url.database) if self.is_sqlite else None
         self._written_much = 0
+        self._tidier = ThreadPoolExecutor(1, "tidier")
+        self._tidying: Future[None] | None = None
         # What is done with every writing session first; the edges say who acts in it.
         self.on_begin: Callable[[Session], None] | None = None
 
@@ -117,6 +120,8 @@ class Database:
         Not to be nested: a second one on the same thread would wait for the first.
         `much` is for one of many that write thousands of rows each.
         """
+        if much and self._tidying:
+            self._tidying.result()
         with (
             self._line.held() if self._line else nullcontext(),
             Session(self._writer, expire_on_commit=False) as session,
@@ -143,11 +148,18 @@ class Database:
             _set_room(connection, CACHE_KB, CHECKPOINT_PAGES)
 
     def _tidy(self) -> None:
-        """Copy the log into the file, now and then; others may write meanwhile."""
+        """Have the log copied into the file, now and then.
+
+        Whoever writes much may do something else meanwhile, on another processor, and
+        waits for it before writing on: the log begins anew only when all is copied.
+        """
         self._written_much += 1
         if self._written_much % CHECKPOINT_AFTER == 0:
-            with self.engine.connect() as connection:
-                connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)").close()
+            self._tidying = self._tidier.submit(self._copy_log)
+
+    def _copy_log(self) -> None:
+        with self.engine.connect() as connection:
+            connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)").close()
 
     @contextmanager
     def reading(self, *, slowly: bool = False) -> Iterator[Session]:

@@ -10,7 +10,6 @@ import functools
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -22,7 +21,7 @@ from sqlalchemy.orm import Session
 from newsletter import editors, undoing
 from newsletter.audit import reading
 from newsletter.config import Settings
-from newsletter.db import Database
+from newsletter.db import CHECKPOINT_AFTER, Database
 from newsletter.digests import (
     drafts,
     forecast,
@@ -48,7 +47,6 @@ from newsletter.subscribers import (
     signup,
     uploads,
 )
-from newsletter.subscribers.importing import ahead
 from newsletter.subscribers.uploads import Piece
 
 log = logging.getLogger(__name__)
@@ -312,28 +310,38 @@ def _import_readers(database: Database, settings: Settings, now: datetime) -> in
     with database.reading() as session:
         waiting = uploads.under_way(session)
     for run_id in waiting:
-        with closing(ahead(_look(database, settings, run_id, now))) as pieces:
-            while time.monotonic() - began < IMPORT_SECONDS:
-                more = _import_piece(database, settings, run_id, next(pieces), now)
-                done += more
-                if not more:
-                    break
+        for piece in _look(database, settings, run_id, now):
+            if time.monotonic() - began >= IMPORT_SECONDS:
+                break
+            more = _import_piece(database, settings, run_id, piece, now)
+            done += more
+            if not more:
+                break
     return done
 
 
 def _look(
     database: Database, settings: Settings, run_id: int, now: datetime
 ) -> Iterator[Piece | None]:
-    """Understand one piece after the other, without end."""
-    number: int | None = None
+    """Understand some pieces, then the next ones, without end.
+
+    None is one that the step shall see to by itself.
+    """
     while True:
-        try:
-            with database.reading() as session:
-                piece = uploads.look(session, settings, run_id, number, now=now)
-        except Exception:  # the step meets it too, and says so
-            piece = None
-        number = piece.number + 1 if piece else None
-        yield piece
+        pieces: list[Piece] = []
+        while len(pieces) < CHECKPOINT_AFTER:  # for the time that the log is copied
+            number = pieces[-1].number + 1 if pieces else None
+            try:
+                with database.reading() as session:
+                    piece = uploads.look(session, settings, run_id, number, now=now)
+            except Exception:  # the step meets it too, and says so
+                break
+            if piece is None:
+                break
+            pieces.append(piece)
+        yield from pieces
+        if not pieces:
+            yield None
 
 
 def _import_piece(

@@ -2,8 +2,8 @@
 
 import json
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any, cast
@@ -12,7 +12,7 @@ import click
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from newsletter import i18n, newsletters
+from newsletter import i18n, newsletters, serving
 from newsletter.audit import recording
 from newsletter.cli.common import (
     Installation,
@@ -24,7 +24,7 @@ from newsletter.cli.common import (
 from newsletter.db import count_anew, utcnow
 from newsletter.digests import explain
 from newsletter.digests.explain import Explanation
-from newsletter.errors import NotFound
+from newsletter.errors import InvalidInput, NotFound
 from newsletter.models import (
     ImportRun,
     Issue,
@@ -52,8 +52,10 @@ from newsletter.subscribers.importing import (
     Source,
     ahead,
 )
+from newsletter.subscribers.sheets import Record
 
 ASKED_AT_ONCE = 100  # by mail, in one transaction
+LARGE_BYTES = 1_000_000  # of a file of readers
 EXPLAINED = 5  # issues, where none is named
 TRIAL_HEADING = ("file", "line", "email", "outcome", "reason")
 WORDS = i18n.language(i18n.SOURCE)
@@ -114,16 +116,21 @@ def import_(
     """
     with place.database.reading() as session:
         newsletters.by_slug(session, slug)  # before a long file is read
+    broken: list[InvalidInput] = []
     chosen = Status(status or ("active" if consent.strip() else "pending"))
     if report_file is not None and not dry_run:
         raise click.UsageError("--report goes with --dry-run.")
     if dry_run:
-        tried = _try(place, slug, file, encoding or "", chosen, report_file)
+        tried = _try(place, slug, file, encoding or "", chosen, broken, report_file)
         _show_report(tried, as_json)
         if not as_json:
             click.echo("This was a trial: nothing has been changed.")
+        _stop_if(broken)
         return
-    report = _bring_in(place, slug, file, encoding or "", chosen, consent.strip())
+    if file.stat().st_size > LARGE_BYTES:
+        serving.make_ready()  # as a worker does
+    said = consent.strip()
+    report = _bring_in(place, slug, file, encoding or "", chosen, broken, said)
     with place.database.transaction() as session:
         recording.note(
             session,
@@ -135,6 +142,22 @@ def import_(
         )
         count_anew(session, "subscriber", "subscription")
     _show_report(report, as_json)
+    _stop_if(broken)
+
+
+def _stop_if(broken: Sequence[InvalidInput]) -> None:
+    """Tell of a line that cannot be read, once all before it has been seen to."""
+    if broken:
+        raise broken[0]
+
+
+def _until_broken(
+    pieces: Iterator[list[Record]], broken: list[InvalidInput]
+) -> Iterator[list[Record]]:
+    try:
+        yield from pieces
+    except InvalidInput as error:
+        broken.append(error)
 
 
 def _bring_in(
@@ -143,9 +166,10 @@ def _bring_in(
     file: Path,
     encoding: str,
     status: Status,
+    broken: list[InvalidInput],
     consent: str,
 ) -> Report:
-    """Import a file; the next lines are read while these are written."""
+    """Import a file, up to a line that cannot be read."""
     source, at, report = Source(consent), utcnow(), Report()
     size = sheets.BATCH_RECORDS if status == Status.ACTIVE else ASKED_AT_ONCE
     with file.open("rb") as opened, _progress(file) as advance:
@@ -154,22 +178,23 @@ def _bring_in(
             with place.database.reading() as session:
                 here = newsletters.by_slug(session, slug)
                 lines = Lines(session, place.settings, here, layout, status, at)
-            pieces = sheets.pieces(sheet, size)
-            with closing(ahead(map(lines.look, pieces))) as looked:
-                for batch in looked:
-                    with place.database.transaction(much=True) as session:
-                        Importer(
-                            session,
-                            place.settings,
-                            newsletters.by_slug(session, slug),
-                            layout,
-                            status=status,
-                            source=source,
-                            at=at,
-                            now=utcnow(),
-                        ).run(batch, report)
-                    advance(opened)
+            pieces = _until_broken(sheets.pieces(sheet, size), broken)
+            for batch in ahead(map(lines.look, pieces)):
+                with place.database.transaction(much=True) as session:
+                    Importer(
+                        session,
+                        place.settings,
+                        newsletters.by_slug(session, slug),
+                        layout,
+                        status=status,
+                        source=source,
+                        at=at,
+                        now=utcnow(),
+                    ).run(batch, report)
+                advance(opened)
             report.put_in_order(told)
+            if broken:
+                break
     return report
 
 
@@ -179,6 +204,7 @@ def _try(
     file: Path,
     encoding: str,
     status: Status,
+    broken: list[InvalidInput],
     report_file: Path | None,
 ) -> Report:
     """Do all but write, piece by piece, as the worker does for the browser."""
@@ -191,10 +217,12 @@ def _try(
     try:
         with file.open("rb") as opened, _progress(file) as advance:
             for number, sheet in enumerate(sheets.read(opened, file.name, encoding)):
-                for batch in sheets.pieces(sheet):
+                for batch in _until_broken(sheets.pieces(sheet), broken):
                     with place.database.transaction() as session:
                         uploads.add_piece(session, run_id, number, sheet, batch)
                     advance(opened)
+                if broken:
+                    break
         with place.database.transaction() as session:
             uploads.received(session, run_id)
         with place.database.transaction() as session:

@@ -10,13 +10,12 @@ made at that very moment came from an earlier line of the same file.
 
 import json
 import re
-import sys
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import islice
 from operator import itemgetter
 from typing import Any, Literal, NamedTuple, TypeVar, cast
 
@@ -26,6 +25,7 @@ from sqlalchemy.orm import Session
 from newsletter import links
 from newsletter.audit import recording
 from newsletter.config import Settings
+from newsletter.db import CHECKPOINT_AFTER
 from newsletter.errors import N_, InkorgError, InvalidInput
 from newsletter.models import (
     Consent,
@@ -54,10 +54,6 @@ from newsletter.subscribers.sheets import Record, cells_of
 
 S = TypeVar("S")
 T = TypeVar("T")
-_END = object()
-# After this, a thread insists on Python's lock. SQLite lets go of it in each statement,
-# and would get it back after five milliseconds.
-LOCK_SECONDS = 0.0001
 MAX_REFUSALS_KEPT = 10_000
 MAX_CELL_CHARACTERS = 2000
 MAX_NAME_CHARACTERS = 200
@@ -112,8 +108,9 @@ class Problem(NamedTuple):
         return InkorgError(self.message, **self.values)
 
 
-def _line_of(problem: Problem) -> int:
-    return problem.line
+def in_order(problems: Iterable[Problem]) -> list[Problem]:
+    """Return what is wrong in the order of the file."""
+    return sorted(problems, key=lambda one: one.line)
 
 
 @dataclass(slots=True)
@@ -145,7 +142,7 @@ class Report:
 
     def put_in_order(self, first: int) -> None:
         """Sort the problems from one on by their lines: those of one sheet."""
-        self.problems[first:] = sorted(self.problems[first:], key=_line_of)
+        self.problems[first:] = in_order(self.problems[first:])
 
     @property
     def lines(self) -> int:
@@ -415,27 +412,15 @@ class Importer:
             return {}
         count, each = len(readers), _columns(readers.values())
         ids = bulk.new_ids(self.session, Subscription, count)
-        active, at = self.status == Status.ACTIVE, self._stored({self.at})[self.at]
         positions = dict.fromkeys(each.rhythm, 0)
-        since: list[Any] = [at] * count
-        confirmed: list[Any] = [None] * count
-        if active:
+        if self.status == Status.ACTIVE:
             positions = {
                 rhythm: starting.starting_position(
                     self.session, self.newsletter, rhythm
                 )
                 for rhythm in positions
             }
-            moments = self._stored({*each.requested_at, *each.confirmed_at}) | {
-                None: at
-            }
-            since = [moments[one] for one in each.requested_at]
-            confirmed = [
-                moments[confirmed or requested]
-                for requested, confirmed in zip(
-                    each.requested_at, each.confirmed_at, strict=True
-                )
-            ]
+        since, confirmed = self._moments(each)
         words = self.source.words[:200]
         rows = list(
             zip(
@@ -463,7 +448,7 @@ class Importer:
             "status": self.status.value,
             "had_until": 0,
             "round": 0,
-            "created_at": at,
+            "created_at": bulk.stored(self.session)(self.at),
         }
         left_out = bulk.insert(self.session, Subscription, names, rows, same=same)
         written = dict(zip(readers, ids, strict=True))
@@ -471,9 +456,18 @@ class Importer:
             written = {k: one for k, one in written.items() if one not in left_out}
         return written
 
-    def _stored(self, moments: Iterable[datetime | None]) -> dict[datetime | None, Any]:
-        stored = bulk.stored(self.session)
-        return {moment: stored(moment) for moment in moments}
+    def _moments(self, each: Any) -> tuple[list[Any], list[Any]]:
+        """Return when readers asked and confirmed, as the database has moments."""
+        stored, count = bulk.stored(self.session), len(each.line)
+        if self.status != Status.ACTIVE:
+            return [stored(self.at)] * count, [None] * count
+        pairs = zip(each.requested_at, each.confirmed_at, strict=True)
+        confirmed = [confirmed or requested for requested, confirmed in pairs]
+        moments = {
+            one: stored(one or self.at) for one in {*each.requested_at, *confirmed}
+        }
+        find = moments.__getitem__
+        return list(map(find, each.requested_at)), list(map(find, confirmed))
 
     def _consents(self, readers: Sequence[_Reader], ids: Sequence[int]) -> None:
         wording = consent.store_wording(
@@ -507,21 +501,14 @@ class Importer:
         return detail
 
 
-def ahead(items: Iterator[T]) -> Generator[T, None, None]:
-    """Yield what comes; a thread makes the next one while this one is dealt with.
+def ahead(items: Iterator[T]) -> Iterator[T]:
+    """Yield what comes, some at a time: all of them are made before the first is used.
 
-    To be closed before what the items come from.
+    They are as many as are written between two times that the database copies its log,
+    which it does meanwhile.
     """
-    patience = sys.getswitchinterval()
-    sys.setswitchinterval(min(patience, LOCK_SECONDS))
-    try:
-        with ThreadPoolExecutor(1) as pool:
-            coming = pool.submit(next, items, _END)
-            while (item := coming.result()) is not _END:
-                coming = pool.submit(next, items, _END)
-                yield cast(T, item)
-    finally:
-        sys.setswitchinterval(patience)
+    while some := list(islice(items, CHECKPOINT_AFTER)):
+        yield from some
 
 
 class Lines:

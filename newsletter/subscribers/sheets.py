@@ -8,6 +8,7 @@ import csv
 import io
 import re
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -43,6 +44,16 @@ Opener = Callable[[], IO[bytes]]
 # Follows the last line: a quote that nobody closed swallows it.
 _END = "\ue000 the end"
 _BREAK = re.compile("\r\n?|\n")
+
+
+class _TooLongError(Exception):
+    """A line that no spreadsheet wrote."""
+
+
+_BROKEN = (
+    *(csv.Error, UnicodeError, _TooLongError),
+    *(zipfile.BadZipFile, zlib.error, EOFError),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,11 +227,11 @@ def _blocks(
         try:
             for cells in islice(reader, BATCH_RECORDS):
                 rows.append(cells)
-        except (csv.Error, UnicodeError, _TooLongError):
+        except _BROKEN:
             over = broken = True
         if rows and rows[-1] and rows[-1][-1].endswith(_END):
             over, broken = True, rows.pop() != [_END]
-        several = reader.line_num - before - len(rows) > over
+        several = broken or reader.line_num - before != len(rows) + over
         *starts, number = _starts(rows, number, several=several)
         yield [one for one in zip(starts, rows, strict=True) if any(one[1])]
     if broken:
@@ -259,10 +270,6 @@ def _line(file: io.TextIOWrapper) -> str:
         return file.readline(MAX_LINE_CHARACTERS)
     except UnicodeError:
         raise _not_text() from None
-
-
-class _TooLongError(Exception):
-    """A line that no spreadsheet wrote."""
 
 
 def _encoding(opener: Opener) -> str:

@@ -39,6 +39,7 @@ from newsletter.subscribers.importing import (
     Problem,
     Report,
     Source,
+    in_order,
 )
 from newsletter.subscribers.sheets import Record, Sheet
 
@@ -321,7 +322,7 @@ def problems(session: Session, run: ImportRun) -> Iterator[tuple[str, Problem]]:
     rows = _with_problems(session, run)
     for (sheet, _window), together in groupby(rows, lambda row: row[:2]):
         found = [Problem(*one) for row in together for one in row[2]]
-        for problem in sorted(found, key=lambda one: one.line):
+        for problem in in_order(found):
             yield run.sheets[sheet]["name"], problem
 
 
@@ -435,7 +436,7 @@ def _move_on(
     run.counts = dict(counts)
     rows = [
         [one.line, one.email, one.outcome, one.message, dict(one.values)]
-        for one in sorted(report.problems)
+        for one in in_order(report.problems)
     ]
     chunk.problems = [*chunk.problems, *rows]
     run.done += len(part)

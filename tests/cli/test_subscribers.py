@@ -18,6 +18,7 @@ from newsletter.config import Settings
 from newsletter.db import Database
 from newsletter.errors import InvalidInput, NotFound
 from newsletter.models import (
+    AuditEntry,
     Consent,
     ImportChunk,
     ImportKey,
@@ -200,6 +201,23 @@ def test_a_long_file_is_imported_in_batches(
     found = statuses(database)
     assert len(found) == 1203
     assert set(found.values()) == {Status.ACTIVE}
+
+
+def test_a_line_that_cannot_be_read_keeps_nobody_out_who_stands_before(
+    run: Run, database: Database, tmp_path: Path
+) -> None:
+    text = 'email,name\nanna@example.org,Anna\nbo,Bo\neva@example.org,"Eva\n'
+    file = write(tmp_path, text + "ida@example.org,Ida\n")
+    said = "Line 4 cannot be read as CSV. Nothing after it was read."
+    for how in ("--dry-run", "--status=active"):
+        result = run("import", "labbet", file, how, "--json")
+        assert (result.exit_code, str(result.exception)) == (1, said)
+        report = json.loads(result.stdout)
+        assert (report["added"], report["refused"]) == (1, 1)
+    assert statuses(database) == {"anna@example.org": Status.ACTIVE}
+    with database.reading() as session:
+        noted = session.scalars(select(AuditEntry.kind)).all()
+    assert noted == ["readers"]
 
 
 def test_a_file_without_addresses_is_refused(run: Run, tmp_path: Path) -> None:

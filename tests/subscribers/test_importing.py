@@ -1,21 +1,25 @@
 """Files of other systems, of any shape: who is brought in, who is kept out, and why."""
 
 import functools
+import hmac
 import io
-import sys
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from email_validator import EmailNotValidError, validate_email
-from hypothesis import given
+from hypothesis import HealthCheck, given
+from hypothesis import settings as settings_of_tests
 from hypothesis import strategies as st
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from newsletter import links
 from newsletter.config import Settings
+from newsletter.db import CHECKPOINT_AFTER
 from newsletter.errors import InvalidInput
 from newsletter.models import (
     Consent,
@@ -36,7 +40,7 @@ from newsletter.subscribers import (
     suppression,
     uploads,
 )
-from newsletter.subscribers.addresses import address_hash, read_address
+from newsletter.subscribers.addresses import address_hash, hasher, read_address
 from newsletter.subscribers.columns import Layout
 from newsletter.subscribers.consent import Origin
 from newsletter.subscribers.importing import Importer, Lines, Report, Source
@@ -414,20 +418,108 @@ def test_what_was_read_ahead_counts_only_as_long_as_it_fits(
     assert uploads.look(session, settings, run.id, 3, now=NOW) is None
 
 
-def test_a_thread_reads_ahead_and_hands_on_what_goes_wrong() -> None:
-    def broken() -> Iterator[int]:
-        yield 1
-        yield 2
-        raise InvalidInput("line 3")
+def test_lines_are_made_some_at_a_time_and_all_of_them() -> None:
+    made: list[int] = []
 
-    patience, found = sys.getswitchinterval(), []
-    with pytest.raises(InvalidInput):
-        for number in importing.ahead(broken()):
-            found.append(number)
-            assert sys.getswitchinterval() <= importing.LOCK_SECONDS * 1.01
-    assert found == [1, 2]
-    assert sys.getswitchinterval() == patience
-    assert list(importing.ahead(iter([]))) == []
+    def making() -> Iterator[int]:
+        for number in range(CHECKPOINT_AFTER + 2):
+            made.append(number)
+            yield number
+
+    used = importing.ahead(making())
+    assert next(used) == 0
+    assert len(made) == CHECKPOINT_AFTER
+    assert list(used) == made[1:]
+    assert len(made) == CHECKPOINT_AFTER + 2
+
+
+CELLS = st.sampled_from(
+    [
+        *("", " ", "'=1", "x\0y", "two\nlines", "x" * 201, "ja", "no", "perhaps"),
+        *("subscribed", "Unsubscribed", "bounced", "2020-01-02", "0001-01-01", "all"),
+        *("none", "Klimat", "monthly", "sv-SE", "192.0.2.7", "active", "unconfirmed"),
+    ]
+)
+ADDRESSES = st.sampled_from(
+    [
+        *("a@example.org", "A@Example.ORG", " a@example.org", "'b@example.org", ""),
+        *("no address", "x\n@example.org", "å@example.org", "bo@exämple.se"),
+        *("a@gmial.com", "mailto:c@example.org", "d" * 65 + "@example.org", "e@se"),
+        *(f"{'f' * 60}@{'g' * 63}.{'h' * 63}.{'i' * 63}.example.org", "j@x.org\n"),
+    ]
+)
+ROWS = st.lists(
+    st.tuples(ADDRESSES, st.lists(CELLS, max_size=13)).map(lambda r: [r[0], *r[1]]),
+    max_size=8,
+)
+
+
+@given(ROWS)
+@settings_of_tests(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_lines_mean_together_what_each_means_by_itself(
+    session: Session, settings: Settings, rows: list[list[str]]
+) -> None:
+    session.rollback()
+    newsletter = make_newsletter(session)
+    topics.create(session, newsletter, "Klimat")
+    fields = [field for field in columns.FIELDS if field != "email"]
+    layout = Layout(("email", *fields, "name"))
+    lines = Lines(session, settings, newsletter, layout, Status.ACTIVE, NOW)
+    records = list(enumerate(rows, 2))
+    alone: dict[str, Any] = {}
+    refused, twice = [], []
+    for number, cells in records:
+        try:
+            reader = lines(number, cells)
+        except InvalidInput as error:
+            refused.append((number, error.message, error.values))
+            continue
+        before = alone.setdefault(reader.key, reader)
+        if before is not reader:
+            twice.append(number)
+        if reader.standing > before.standing:
+            alone[reader.key] = reader
+    together = lines.look(records)
+    assert together.readers == alone
+    told = together.report.problems
+    assert refused == [
+        (one.line, one.message, one.values) for one in told if one.outcome == "refused"
+    ]
+    assert twice == [one.line for one in told if one.outcome == "duplicate"]
+
+
+def test_the_hash_of_an_address_is_an_ordinary_hmac(settings: Settings) -> None:
+    for pepper in (settings.pepper, b"x" * 64, b"x" * 65):
+        hash_of = hasher(replace(settings, address_pepper=pepper.decode()))
+        for key in ("", "anna@example.org", "å" * 100):
+            expected = hmac.digest(pepper, key.encode(), "sha256").hex()
+            assert hash_of(key) == expected
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        'x@example.org,"Anna\n',
+        'x@example.org,"' + "Anna\n" * 30_000,
+        f"ö,{'x' * 100_000}\n",
+    ],
+    ids=["unclosed", "unclosed for long", "too long"],
+)
+@pytest.mark.parametrize("rest", ["", "y@example.org,Y\n"])
+def test_what_stands_before_a_broken_line_is_read(broken: str, rest: str) -> None:
+    data = (
+        f'email,name\r\na@example.org,"two\r\nlines"\n\nb@example.org,B\n{broken}{rest}'
+    )
+    found = []
+    with pytest.raises(InvalidInput) as raised:
+        for sheet in sheets.read(io.BytesIO(data.encode()), "x"):
+            for piece in sheets.pieces(sheet):
+                found += piece
+    assert raised.value.values["line"] == 6
+    assert found == [
+        (2, ["a@example.org", "two\r\nlines"]),
+        (5, ["b@example.org", "B"]),
+    ]
 
 
 def test_a_report_is_in_the_order_of_the_file(

@@ -12,7 +12,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from babel import Locale, UnknownLocaleError
-from babel.dates import format_date, format_time, format_timedelta
+from babel.dates import format_date, format_skeleton, format_time, format_timedelta
 from babel.lists import format_list
 from babel.messages.plurals import get_plural
 from babel.messages.pofile import read_po
@@ -83,6 +83,10 @@ class Language:
             moment = moment.astimezone(ZoneInfo(zone)).date()
         pattern = "d MMM" if self.code != "en" else "MMM d"
         return format_date(moment, format=pattern, locale=self.locale)
+
+    def month(self, first: date) -> str:
+        """Write a month: "oktober 2019"."""
+        return format_skeleton("yMMMM", first, locale=self.locale)
 
     def weekday(self, day: date) -> str:
         """Write a day of the next weeks: "mån 12 okt."."""

@@ -95,6 +95,7 @@ def words_of(words: Language) -> dict[str, Any]:
         "ngettext": words.ngettext,
         "day": words.day,
         "short_day": words.short_day,
+        "month": words.month,
         "moment": words.moment,
         "clock": words.clock,
         "number": words.number,

@@ -255,6 +255,7 @@ def test_reports_over_time_page_by_page_and_as_csv(
     answer = as_editor(app, Role.VIEWER).get(HOME)
     assert "<script>å" not in answer.text
     assert answer.text.count('class="chart"') == 2
+    assert re.findall(r'rowheader">(\w+ \d{4})<', answer.text)[0] == "november 2026"
     assert re.findall(r"/issues/(\d+)/report", answer.text) == [
         str(key) for key in reversed(numbers(database)[2:])
     ]

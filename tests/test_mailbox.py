@@ -64,7 +64,7 @@ def smtp_port(box: Mailbox) -> Iterator[int]:
 
     thread = threading.Thread(target=run)
     thread.start()
-    for _ in range(100):
+    for _ in range(3_000):
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
             break

@@ -46,11 +46,10 @@ def test_two_senders_share_the_rate(
     place = through(settings, smtp_server, rate_per_second=rate)
     begun = time.monotonic()
     with running(database, place), running(database, place):
-        smtp_server.wait_for(rate)
-        time.sleep(1.5)
+        smtp_server.wait_for(2 * rate)
         taken, took = smtp_server.count, time.monotonic() - begun
     assert taken <= rate * took + limits.burst(place.relay) + 1
-    assert taken >= rate + 20  # nor is it held back
+    assert took < 20  # nor is it held back: it is due after two
 
 
 def test_what_a_day_does_not_hold_waits_and_is_told(
@@ -77,7 +76,7 @@ def test_a_day_that_is_used_up_ends_the_run_and_the_next_goes_on(
         now = NOON + day * DAY
         begun = time.monotonic()
         deliver(database, settings, smtp_server, now=now, per_day=20, connections=2)
-        assert time.monotonic() - begun < 10  # not until midnight
+        assert time.monotonic() - begun < 60  # not until midnight
         assert smtp_server.count == counts(database, issue_id).sent == sent
     assert counts(database, issue_id) == ledger.Counts(total=50, sent=50)
     assert all(delivery.attempts == 1 for delivery in deliveries(database))
@@ -185,6 +184,6 @@ def test_a_rate_with_a_day_holds_for_one_relay_of_two(
         place = through(settings, smtp_server, per_day=10)
         free = through(settings, other).relay
         with running(database, replace(place, more_relays=(free,))):
-            until(lambda: counts(database, issue_id).sent == 60, 20)
+            until(lambda: counts(database, issue_id).sent == 60)
         assert smtp_server.count <= 10
         assert smtp_server.count + other.count == 60

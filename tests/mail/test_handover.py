@@ -17,7 +17,7 @@ from tests.factories import NOW, make_newsletter, make_subscription
 from tests.mail.hand import Hand
 from tests.mail.letters import queue_issue
 from tests.mail.test_sender import counts, deliveries, queue
-from tests.smtp_server import SmtpServer
+from tests.smtp_server import PATIENCE_SECONDS, SmtpServer
 
 DATA = b"From: a@b.example\r\nSubject: hej\r\n\r\nHej!\r\n"
 FROM, TO = "a@b.example", "c@d.example"
@@ -31,7 +31,7 @@ def test_a_relay_that_leaves_right_after_its_greeting_is_left_alone(
     issue_id = queue(database, 3)
     smtp_server.script("ehlo", "250 sink.example\r\n421 4.3.2 Busy", close=True)
     sender = Sender(database, through(settings, smtp_server))
-    asyncio.run(asyncio.wait_for(sender.send_until_idle(), 5))
+    asyncio.run(asyncio.wait_for(sender.send_until_idle(), PATIENCE_SECONDS))
     assert smtp_server.connections < 10
     assert counts(database, issue_id).queued == 3
 
@@ -147,7 +147,7 @@ def test_a_relay_that_stalls_holds_up_one_connection_and_no_reader_twice(
     database: Database, settings: Settings, offered: tuple[str, ...], phase: str
 ) -> None:
     issue_id = queue(database, 10)
-    deadlines = Deadlines(command=0.3, data=0.3, dot=0.3, group=0.2)
+    deadlines = Deadlines(command=0.8, data=0.8, dot=0.8, group=0.5)
     with SmtpServer(extensions=offered) as server:
         server.script(phase, stall=60, skip=2, times=1)
         for minutes in (0, 15, 45):
@@ -158,7 +158,7 @@ def test_a_relay_that_stalls_holds_up_one_connection_and_no_reader_twice(
                 now=lambda now=now: now,  # type: ignore[misc]
                 deadlines=deadlines,
             )
-            asyncio.run(asyncio.wait_for(sender.send_until_idle(), 10))
+            asyncio.run(asyncio.wait_for(sender.send_until_idle(), PATIENCE_SECONDS))
         assert counts(database, issue_id).sent == 10
         assert set(server.seen.values()) == {1}
         assert len(server.seen) == 10
@@ -196,6 +196,6 @@ def test_a_reply_with_a_nul_in_it_can_be_written_down(
     smtp_server.script("dot", "250 2.0.0 Ok: \0\x1b", times=1)
     smtp_server.refuse("r2@exempel.example", "550 5.1.1 No\0 such user")
     sender = Sender(database, through(settings, smtp_server))
-    asyncio.run(asyncio.wait_for(sender.send_until_idle(), 10))
+    asyncio.run(asyncio.wait_for(sender.send_until_idle(), PATIENCE_SECONDS))
     found = counts(database, issue_id)
     assert (found.sent, found.bounced) == (2, 1)

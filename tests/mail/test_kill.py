@@ -23,6 +23,7 @@ from newsletter.models import Delivery, Status, Subscriber, Subscription
 from tests.factories import make_newsletter
 from tests.mail.letters import queue_issue
 from tests.mail.sink import SinkProcess
+from tests.smtp_server import PATIENCE_SECONDS
 
 READERS = 900
 LEASE_SECONDS = 1
@@ -89,7 +90,7 @@ def counts(database: Database, issue_id: int) -> ledger.Counts:
 
 
 def wait_for(sink: SinkProcess, count: int) -> None:
-    end = time.monotonic() + 30
+    end = time.monotonic() + PATIENCE_SECONDS
     while len(sink.seen()) < count:
         assert time.monotonic() < end, "nothing is being sent"
         time.sleep(0.005)
@@ -115,7 +116,7 @@ def test_a_killed_sender_loses_nobody(
                 process.send_signal(signal.SIGKILL)
                 process.wait()
         place = replace(settings, relay=parse_relay(sink.url))
-        end = time.monotonic() + 30
+        end = time.monotonic() + PATIENCE_SECONDS
         while counts(database, issue_id).left:
             assert time.monotonic() < end
             asyncio.run(Sender(database, place).send_until_idle())
@@ -142,8 +143,8 @@ def test_a_sender_that_is_asked_to_stop_leaves_nothing_unknown(
                 wait_for(sink, so_far)
                 process.send_signal(signal.SIGTERM)
                 begun = time.monotonic()
-                assert process.wait(timeout=12) == 0
-                assert time.monotonic() - begun < 10
+                assert process.wait(timeout=PATIENCE_SECONDS) == 0
+                assert time.monotonic() - begun < 30
             found = counts(database, issue_id)
             assert found.claimed == 0
             assert found.sent == len(sink.seen())

@@ -30,7 +30,7 @@ def send(
     sender = Sender(
         database, replace(settings, relay=place), now=lambda: now, deadlines=DEADLINES
     )
-    asyncio.run(asyncio.wait_for(sender.send_until_idle(), 30))
+    asyncio.run(asyncio.wait_for(sender.send_until_idle(), 60))
     offers = dict.fromkeys(liar.offers, "")
     return manner_for(sender.routes[0].trust, offers)
 

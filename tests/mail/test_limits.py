@@ -17,6 +17,7 @@ from newsletter.config import Relay
 from newsletter.db import Database, utcnow
 from newsletter.mail import limits
 from newsletter.models import RelayBudget
+from tests.smtp_server import PATIENCE_SECONDS
 
 # In the past: PostgreSQL holds whoever is ahead of it to its own clock.
 NOW = datetime(2024, 11, 22, 12, tzinfo=UTC)
@@ -296,19 +297,26 @@ def test_workers_at_once_take_no_more_than_the_rate(
 ) -> None:
     relay = replace(PLAIN, rate_per_second=200, per_day=100_000)
     began = monotonic()
+    least = 160  # is due after less than a second; nor is it held back for long
     taken = _together(
-        database, workers, relay, lambda: monotonic() - began < 1.2, pause=0.003
+        database,
+        workers,
+        relay,
+        lambda taken: (
+            monotonic() - began < (1.2 if taken >= least else PATIENCE_SECONDS)
+        ),
+        pause=0.003,
     )
     took = monotonic() - began
     assert taken <= relay.rate_per_second * took + limits.burst(relay) + 1
-    assert taken >= relay.rate_per_second * 0.8  # and it is not held back either
+    assert taken >= least
 
 
 @pytest.mark.slow
 def test_workers_at_once_take_no_more_than_the_day_has(database: Database) -> None:
     relay = replace(PLAIN, per_day=3_000)
     calls = iter(range(1_000))
-    taken = _together(database, 5, relay, lambda: next(calls, None) is not None)
+    taken = _together(database, 5, relay, lambda _: next(calls, None) is not None)
     assert taken == 3_000 - 60
     with database.reading() as session:
         assert limits.left_today(session, relay, now=utcnow()) == 0
@@ -318,7 +326,7 @@ def _together(
     database: Database,
     workers: int,
     relay: Relay,
-    go_on: Callable[[], bool],
+    go_on: Callable[[int], bool],
     *,
     pause: float = 0.0,
 ) -> int:
@@ -330,7 +338,7 @@ def _together(
     apart = [0, 60, -60, 30, 7] if not database.is_sqlite else [0] * 5
 
     def ask(number: int) -> None:
-        while go_on():
+        while go_on(sum(taken)):
             with database.transaction() as session:
                 now = utcnow() + apart[number] * SECOND
                 taken[number] += limits.take(session, relay, 7, now=now)

@@ -15,10 +15,10 @@ from tests.delivering import through
 from tests.mail.sink import SinkProcess
 from tests.mail.test_kill import counts, queue, repeats, sending, wait_for
 from tests.mail.test_sender import running, until
-from tests.smtp_server import SmtpServer
+from tests.smtp_server import PATIENCE_SECONDS, SmtpServer
 
 READERS = 2_500
-LEASE_SECONDS = 2.0
+LEASE_SECONDS = 4.0
 CUT_OFF = "idle_in_transaction_session_timeout"
 
 
@@ -31,13 +31,13 @@ def test_a_lease_is_renewed_in_time_however_short_it_is(
     database: Database, settings: Settings, smtp_server: SmtpServer
 ) -> None:
     issue_id = queue(database, 4)
-    smtp_server.script("dot", stall=1.5)
-    place, lease = through(settings, smtp_server, connections=2), timedelta(seconds=1)
+    smtp_server.script("dot", stall=4)
+    place, lease = through(settings, smtp_server, connections=2), timedelta(seconds=3)
     with (
         running(database, place, lease=lease) as one,
         running(database, place, lease=lease) as two,
     ):
-        until(lambda: counts(database, issue_id).left == 0, 20)
+        until(lambda: counts(database, issue_id).left == 0)
         assert one.delivered + two.delivered == 4
     assert counts(database, issue_id).resent == 0
     assert set(smtp_server.seen.values()) == {1}
@@ -60,12 +60,12 @@ def test_who_vanishes_is_replaced_and_who_comes_back_does_no_harm(
         wait_for(sink, 800)
         stopped.send_signal(signal.SIGSTOP)
         before = resent(database)
-        until(lambda: resent(database) > before, 20)
+        until(lambda: resent(database) > before)
         stopped.send_signal(signal.SIGCONT)
-        until(lambda: counts(database, issue_id).left == 0, 30)
+        until(lambda: counts(database, issue_id).left == 0)
         for process in (stopped, third):
             process.send_signal(signal.SIGTERM)
-            assert process.wait(timeout=12) == 0
+            assert process.wait(timeout=PATIENCE_SECONDS) == 0
         seen = sink.seen()
     assert counts(database, issue_id).sent == len(seen) == READERS
     with database.reading() as session:
@@ -91,6 +91,6 @@ def test_a_host_that_is_cut_off_in_a_transaction_does_not_hold_up_the_others(
         cut_off.execute(text(f"SET {CUT_OFF}=1000"))
         cut_off.execute(select(Delivery.id).with_for_update())
         with running(database, through(settings, smtp_server)):
-            until(lambda: counts(database, issue_id).sent == 20, 20)
+            until(lambda: counts(database, issue_id).sent == 20)
         cut_off.invalidate()
     assert counts(database, issue_id).resent == 2

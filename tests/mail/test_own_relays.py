@@ -32,7 +32,7 @@ from tests.delivering import through
 from tests.factories import NOW, make_newsletter, make_subscription
 from tests.mail.letters import make_letter, queue_issue
 from tests.mail.test_sender import until
-from tests.smtp_server import SmtpServer
+from tests.smtp_server import PATIENCE_SECONDS, SmtpServer
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def working(database: Database, settings: Settings) -> Iterator[Senders]:
         yield made[0]
     finally:
         stops[0]()
-        thread.join(timeout=12)
+        thread.join(timeout=PATIENCE_SECONDS)
         assert not thread.is_alive()
 
 

@@ -13,7 +13,7 @@ from sqlalchemy import select
 
 from newsletter.config import Settings
 from newsletter.db import Database, utcnow
-from newsletter.mail import ledger, mime, outbox, relays
+from newsletter.mail import ledger, limits, mime, outbox, relays
 from newsletter.mail.desk import Errand, Words
 from newsletter.mail.dispatch import MOST_UNWRITTEN
 from newsletter.mail.sender import Sender
@@ -30,7 +30,7 @@ from newsletter.models import (
 from tests.delivering import deliver, through
 from tests.factories import NOW, make_newsletter, make_subscription
 from tests.mail.letters import make_letter, queue_issue
-from tests.smtp_server import SmtpServer
+from tests.smtp_server import PATIENCE_SECONDS, SmtpServer
 
 
 def queue(database: Database, readers: int, name: str = "r", **over: Any) -> int:
@@ -79,12 +79,12 @@ def running(database: Database, settings: Settings, **over: Any) -> Iterator[Sen
         yield sender[0]
     finally:
         stops[0]()
-        thread.join(timeout=12)
+        thread.join(timeout=PATIENCE_SECONDS)
         assert not thread.is_alive()
 
 
-def until(true: Callable[[], bool], seconds: float = 10) -> None:
-    end = time.monotonic() + seconds
+def until(true: Callable[[], bool]) -> None:
+    end = time.monotonic() + PATIENCE_SECONDS
     while not true():
         assert time.monotonic() < end, "it never came true"
         time.sleep(0.01)
@@ -350,7 +350,7 @@ def test_those_who_have_left_do_not_slow_the_others_down(
                 reader.status = Status.LEFT
     begun = time.monotonic()
     deliver(database, settings, smtp_server)
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 15  # it takes no second
     assert counts(database, issue_id) == ledger.Counts(total=200, sent=100, skipped=100)
 
 
@@ -367,10 +367,12 @@ def test_pausing_and_cancelling_take_effect_within_two_seconds(
                 ledger.pause(session, issue_id)
             else:
                 ledger.cancel(session, issue_id, now=NOW)
-        time.sleep(2)
+        at_once = smtp_server.count
+        until(lambda: not counts(database, issue_id).claimed)
         before = smtp_server.count
         time.sleep(0.3)
-        assert smtp_server.count == before < 100
+        # Two connections with an answer each tenth of a second: two seconds of them.
+        assert smtp_server.count == before <= at_once + 2 * 20 + 4
     found = counts(database, issue_id)
     assert found.claimed == 0
     assert found.sent == smtp_server.count
@@ -385,11 +387,10 @@ def test_a_confirmation_overtakes_an_issue(
     smtp_server.script("dot", stall=0.05)
     with running(database, through(settings, smtp_server, connections=4)):
         smtp_server.wait_for(20)
+        before = smtp_server.count
         queue_single(database)
-        begun = time.monotonic()
-        until(lambda: smtp_server.seen["ny@exempel.example"] == 1, 5)
-        assert time.monotonic() - begun < 2
-        assert smtp_server.count < 300
+        until(lambda: smtp_server.seen["ny@exempel.example"] == 1)
+        assert smtp_server.count < before + 2 * 80  # what goes in two seconds
 
 
 def test_a_confirmation_does_not_wait_for_a_slow_relay(
@@ -397,22 +398,23 @@ def test_a_confirmation_does_not_wait_for_a_slow_relay(
 ) -> None:
     queue(database, 40)
     for number in range(40):
-        smtp_server.script("dot", address=f"r{number}@exempel.example", stall=3)
+        smtp_server.script("dot", address=f"r{number}@exempel.example", stall=6)
     with running(database, through(settings, smtp_server, connections=2)) as sender:
         sender.routes[0].latency = 3.0
         until(lambda: sender.routes[0].busy == 1)
         queue_single(database)
-        until(lambda: smtp_server.seen["ny@exempel.example"] == 1, 2)
+        until(lambda: smtp_server.seen["ny@exempel.example"] == 1)
+        assert smtp_server.count == 1  # before the first slow one
 
 
 def test_a_confirmation_does_not_wait_for_the_pace(
     database: Database, settings: Settings, smtp_server: SmtpServer
 ) -> None:
     queue(database, 20)
-    with running(database, through(settings, smtp_server, rate_per_second=0.5)):
+    with running(database, through(settings, smtp_server, rate_per_second=0.1)):
         smtp_server.wait_for(1)
         queue_single(database)
-        until(lambda: smtp_server.seen["ny@exempel.example"] == 1, 2)
+        until(lambda: smtp_server.seen["ny@exempel.example"] == 1)
         assert smtp_server.count <= 3
 
 
@@ -420,10 +422,13 @@ def test_the_pace_is_kept(
     database: Database, settings: Settings, smtp_server: SmtpServer
 ) -> None:
     queue(database, 200)
-    with running(database, through(settings, smtp_server, rate_per_second=40)):
-        smtp_server.wait_for(1)
-        time.sleep(1.5)
-        assert 40 <= smtp_server.count <= 70
+    place = through(settings, smtp_server, rate_per_second=40)
+    begun = time.monotonic()
+    with running(database, place):
+        smtp_server.wait_for(60)
+        taken, took = smtp_server.count, time.monotonic() - begun
+    assert taken <= 40 * took + limits.burst(place.relay) + 1
+    assert took < 15  # nor is it held back: 60 are due after one and a half
 
 
 def test_a_stopped_sender_leaves_nothing_claimed(
@@ -460,7 +465,7 @@ def test_two_senders_at_once_never_send_twice(
     issue_id = queue(database, 120)
     place = through(settings, smtp_server, connections=4)
     with running(database, place), running(database, place):
-        until(lambda: counts(database, issue_id).left == 0, 20)
+        until(lambda: counts(database, issue_id).left == 0)
     assert smtp_server.count == 120
     assert set(smtp_server.seen.values()) == {1}
 
@@ -559,4 +564,4 @@ def test_how_fast_it_goes_is_told_soon_after_an_idle_sender_has_found_work(
     with running(database, through(settings, smtp_server, connections=2)):
         until(lambda: workers() == 1)
         queue(database, 400)
-        until(lambda: rate() > 1, 5)
+        until(lambda: rate() > 1)

@@ -18,7 +18,7 @@ from tests.delivering import through
 from tests.mail.test_sender import counts, queue, queue_single, running, until
 from tests.smtp_server import SmtpServer
 
-SHORT = Deadlines(command=2.5)
+SHORT = Deadlines(command=5)
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_both_relays_carry(
     for server in (smtp_server, other):
         server.script("dot", stall=0.005)
     with running(database, place):
-        until(lambda: counts(database, issue_id).left == 0, 30)
+        until(lambda: counts(database, issue_id).left == 0)
     assert smtp_server.count + other.count == 200
     assert min(smtp_server.count, other.count) > 20
     assert set((smtp_server.seen + other.seen).values()) == {1}
@@ -73,8 +73,8 @@ def test_weights_hold(
     place = over(settings, smtp_server, other, weights=(3, 1), connections=4)
     begun = time.monotonic()
     with running(database, place):
-        until(lambda: counts(database, issue_id).left == 0, 40)
-    assert time.monotonic() - begun < 20
+        until(lambda: counts(database, issue_id).left == 0)
+    assert time.monotonic() - begun < 40
     assert smtp_server.count + other.count == 400
     assert 75 <= other.count <= 125
 
@@ -90,13 +90,13 @@ def test_the_other_carries_all_while_one_is_down(
     place = over(settings, gone(), smtp_server, weights=weights, connections=4)
     with running(database, place):
         begun = time.monotonic()
-        until(lambda: counts(database, issue_id).sent == 300, 30)
+        until(lambda: counts(database, issue_id).sent == 300)
         took = time.monotonic() - begun
         with database.reading() as session:
             assert session.scalars(select(RelayHealth)).one().failures
             progress = relays.progress(session, issue_id, utcnow(), relays=2)
         assert progress.waiting_reason == ""
-    assert took < 4
+    assert took < 15
 
 
 @pytest.mark.slow
@@ -117,12 +117,12 @@ def test_a_relay_that_says_nothing_keeps_nobody_waiting(
             more_relays=(place.relay,),
         )
         with running(database, place, deadlines=SHORT) as sender:
-            until(lambda: counts(database, issue_id).sent == 5, 20)
-            until(lambda: sender.routes[0].access.failures > 0, 20)
+            until(lambda: counts(database, issue_id).sent == 5)
+            until(lambda: sender.routes[0].access.failures > 0)
             access = sender.routes[0].access
             until(lambda: not access.held)  # it is tried again
             failures, another = access.failures, queue(database, 20, "x", slug="x")
-            until(lambda: counts(database, another).sent == 20, 20)
+            until(lambda: counts(database, another).sent == 20)
             assert access.failures == failures  # which takes as long as it did
 
 
@@ -137,7 +137,7 @@ def test_a_relay_that_was_down_is_used_again_when_it_is_back(
         until(lambda: sender.routes[0].access.failures > 0)
         smtp_server.wait_for(10)
         with SmtpServer(port=down.port) as back:
-            back.wait_for(50, 15)
+            back.wait_for(50)
             assert counts(database, issue_id).left > 0
             until(lambda: not sender.routes[0].access.failures)
             until(lambda: not health(database))
@@ -154,7 +154,7 @@ def test_a_relay_that_stands_by_is_left_alone(
     issue_id = queue(database, 300)
     place = over(settings, smtp_server, other, weights=(1, 0), connections=4)
     with running(database, place):
-        until(lambda: counts(database, issue_id).sent == 300, 30)
+        until(lambda: counts(database, issue_id).sent == 300)
     assert smtp_server.count == 300
     assert other.connections == 0
 
@@ -180,9 +180,9 @@ def test_a_relay_that_stands_by_steps_back_when_the_other_works(
     with running(database, place):
         smtp_server.wait_for(30)
         with SmtpServer(port=down.port) as back:
-            back.wait_for(20, 15)
+            back.wait_for(20)
             so_far = smtp_server.count
-            back.wait_for(200, 15)
+            back.wait_for(200)
             assert smtp_server.count <= so_far + 10
 
 

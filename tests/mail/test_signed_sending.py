@@ -171,7 +171,7 @@ def test_a_run_ends_where_all_that_is_left_cannot_be_signed(
     lock(database)
 
     async def main() -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             sender = Sender(database, through(settings, smtp_server))
             await sender.send_until_idle()
 

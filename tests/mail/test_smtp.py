@@ -163,7 +163,7 @@ def test_a_relay_that_takes_its_leave_between_messages_is_noticed(
 
     async def act(hand: Hand) -> None:
         await send(hand)
-        for _ in range(100):
+        for _ in range(6_000):
             if hand.closed:
                 break
             await asyncio.sleep(0.01)
@@ -183,8 +183,8 @@ def test_each_step_has_its_deadline(
     smtp_server.script(phase, stall=60)
     begun = time.monotonic()
     with pytest.raises(Broken, match="no reply within") as raised:
-        talk(smtp_server, send, deadlines=Deadlines(command=0.1, data=0.1, dot=0.1))
-    assert time.monotonic() - begun < 5
+        talk(smtp_server, send, deadlines=Deadlines(command=0.5, data=0.5, dot=0.5))
+    assert time.monotonic() - begun < 30
     assert raised.value.unknown is unknown
 
 

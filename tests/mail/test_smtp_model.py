@@ -28,7 +28,7 @@ EXAMPLES = int(os.environ.get("SMTP_EXAMPLES", "0")) or 200
 DEADLINES = Deadlines(
     connect=5, command=0.05, data=0.05, dot=0.05, group=0.03, quit=0.02, farewell=0.04
 )
-BOUND_SECONDS = 10.0
+BOUND_SECONDS = 60.0
 CONNECTIONS = 4  # at most, one after the other
 
 T = TypeVar("T")

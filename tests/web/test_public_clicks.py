@@ -204,7 +204,7 @@ def test_a_click_waits_for_no_writer_and_is_written_after_it(mailed: Mailed) -> 
             update(Newsletter).values(tagline="x")
         )  # holds the writers' line
         with ThreadPoolExecutor(1) as pool:
-            led = pool.submit(mailed.get, 0).result(timeout=5)
+            led = pool.submit(mailed.get, 0).result(timeout=60)
         session.rollback()
     assert led.startswith("https://blogg.example/1")
     assert mailed.sums() == {0: (1, 0)}
@@ -230,7 +230,7 @@ def test_clicks_are_written_by_themselves_and_again_after_trouble(
         else:
             counter.add(target, "y", machine=False)
             timer = next(t for t in threading.enumerate() if t.name == "clicks")
-            timer.join(10)
+            timer.join(60)
             assert mailed.written() == {0: (1, 0)}
             counter.window.take(0, everything=True)
 

@@ -1,6 +1,7 @@
 """The main job, end to end: sign up, confirm, import, send, read, leave."""
 
 import re
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,7 +42,7 @@ def demo(
         demo.database_url = request.getfixturevalue("postgres").create("journey")
     demo.start()
     yield demo
-    code, said, _seconds = demo.stop()
+    code, said, _seconds = demo.stop(signal.SIGTERM)
     assert code == 0, said
 
 
@@ -62,7 +63,7 @@ def sign_up(demo: Demo, address: str) -> None:
 
 
 def status_of(demo: Demo, address: str) -> str:
-    shown = demo.command("subscribers", "show", address, "--json")
+    shown = demo.ask("subscribers", "show", address, "--json")
     found = re.search(r'"status": "(\w+)"', shown)
     assert found, shown
     return found[1]
@@ -72,8 +73,8 @@ def publish(demo: Demo, folder: Path, items: str) -> str:
     """Import posts from a feed file and draft an issue; return its id."""
     feed = folder / "feed.rss"
     feed.write_text(FEED.format(items=items))
-    demo.command("posts", "import", SLUG, str(feed))
-    return demo.command("issue", "draft", SLUG).strip()
+    demo.ask("posts", "import", SLUG, str(feed))
+    return demo.ask("issue", "draft", SLUG).strip()
 
 
 def test_from_sign_up_to_leaving(demo: Demo, tmp_path: Path) -> None:
@@ -82,7 +83,7 @@ def test_from_sign_up_to_leaving(demo: Demo, tmp_path: Path) -> None:
     sign_up(demo, bo)
 
     issue = publish(demo, tmp_path, FIRST)
-    demo.command("issue", "preview", issue, "--out", str(tmp_path / "preview"))
+    demo.ask("issue", "preview", issue, "--out", str(tmp_path / "preview"))
     names = {path.name for path in (tmp_path / "preview").iterdir()}
     assert names >= {"digest.html", "digest.txt", "digest.eml"}
     demo.command("issue", "send", issue, "--wait")

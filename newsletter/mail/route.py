@@ -19,7 +19,7 @@ FIRST_EACH = 20  # messages for each connection, before anything is known
 QUICK_SECONDS = 0.5  # a relay that takes longer keeps a courier free
 SOON_SECONDS = 15.0
 NAP_SHARE = 0.25  # of the time that a message takes
-NAP_SECONDS = 0.0005  # at most
+NAP_SECONDS = 0.0008  # at most
 WORTH_A_NAP = 3  # replies
 IDLE_SECONDS = 20.0  # then a connection is closed
 

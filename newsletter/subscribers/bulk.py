@@ -12,7 +12,7 @@ from datetime import datetime
 from itertools import chain
 from typing import Any
 
-from sqlalchemy import ARRAY, Text, any_, bindparam, func, select, text
+from sqlalchemy import ARRAY, Select, Text, any_, bindparam, func, select, text
 from sqlalchemy.orm import InstrumentedAttribute, Session
 from sqlalchemy.sql.elements import ColumnElement
 
@@ -44,6 +44,22 @@ def among(
         return attribute == any_(array)
     each = func.json_each(json.dumps(values)).table_valued("value")
     return attribute.in_(select(each.c.value))
+
+
+def looked_up(
+    session: Session,
+    query: Select[*tuple[Any, ...]],
+    attribute: InstrumentedAttribute[str],
+    values: Sequence[str],
+) -> Select[*tuple[Any, ...]]:
+    """Ask only for the rows of a table in which a column is one of many values.
+
+    Those must differ. SQLite would sort them first to ask whether one is `among` them.
+    """
+    if is_postgresql(session):
+        return query.where(among(session, attribute, values))
+    each = func.json_each(json.dumps(values)).table_valued("value")
+    return query.select_from(each).join(attribute.class_, attribute == each.c.value)
 
 
 def new_ids(session: Session, model: Any, count: int) -> Sequence[int]:

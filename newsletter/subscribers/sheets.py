@@ -26,6 +26,7 @@ BATCH_RECORDS = 4000
 WINDOW_BATCHES = 15
 MAX_WINDOW_CHARACTERS = 32_000_000
 MAX_LINE_CHARACTERS = 100_000
+AT_ONCE = 500  # records that fit a processor's cache
 READ_CHARACTERS = 1 << 16  # of a file, at a time
 MAX_COLUMNS = 300
 MAX_HEADING_CHARACTERS = 200
@@ -225,7 +226,7 @@ def _blocks(
         rows: list[list[str]] = []
         before = reader.line_num
         try:
-            for cells in islice(reader, BATCH_RECORDS):
+            for cells in islice(reader, AT_ONCE):
                 rows.append(cells)
         except _BROKEN:
             over = broken = True

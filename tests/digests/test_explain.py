@@ -289,7 +289,7 @@ class Undo(Exception):
 
 @hypothesis.given(st.data())
 @hypothesis.settings(
-    max_examples=25,
+    max_examples=16,
     deadline=None,
     suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
 )

@@ -40,6 +40,14 @@ MINUTE, HOUR, DAY, WEEK = (
 )
 MONDAY = datetime(2026, 11, 23, 7, 0, tzinfo=UTC)  # 08:00 in Stockholm
 START = MONDAY - 3 * DAY
+# Jobs that touch no digest: the clock runs the others.
+ELSEWHERE = {
+    *("fetch-feeds", "ask-hubs", "look-at-senders", "import-readers", "renew-keys"),
+    *("index-addresses", "merge-addresses", "count-segments"),
+    *("forget-changes", "forget-imports"),
+}
+TASKS = tuple(task for task in jobs.TASKS if task.name not in ELSEWHERE)
+assert len(TASKS) == len(jobs.TASKS) - len(ELSEWHERE)
 
 
 class Weeks:
@@ -99,7 +107,7 @@ class Weeks:
 
     def tick(self, at: datetime) -> None:
         """Let the clock run once."""
-        jobs.tick(self.database, self.settings, now=at, tasks=jobs.TASKS)
+        jobs.tick(self.database, self.settings, now=at, tasks=TASKS)
 
     def settle(
         self, at: datetime, state: DeliveryState = SENT, names: Iterable[str] = ()

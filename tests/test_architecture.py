@@ -82,15 +82,25 @@ def trees() -> Iterator[tuple[str, ast.Module]]:
     return ((module, tree_of(module)) for module in MODULES)
 
 
-def imports(tree: ast.AST) -> Iterator[str]:
-    """Yield the full dotted name of everything imported anywhere under `tree`."""
+@functools.cache
+def source_of(module: str) -> str:
+    """Return a module's text without its comments."""
+    return ast.unparse(tree_of(module))
+
+
+@functools.cache
+def imports(tree: ast.AST) -> tuple[str, ...]:
+    """Return the full dotted name of everything imported anywhere under `tree`."""
+    found: list[str] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found += (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            found += (f"{node.module}.{alias.name}" for alias in node.names)
+    return tuple(found)
 
 
+@functools.cache
 def siblings(tree: ast.AST) -> set[str]:
     """Return the modules of this package that `tree` imports."""
     names = {name.removeprefix("newsletter.") for name in imports(tree)}
@@ -125,7 +135,7 @@ def test_no_import_hides_in_a_function() -> None:
     for module, tree in trees():
         for node in ast.walk(tree):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                assert not list(imports(node)), f"{module}.{node.name}"
+                assert not imports(node), f"{module}.{node.name}"
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -139,8 +149,7 @@ def test_only_the_edges_know_flask(module: str) -> None:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_only_the_edges_open_transactions(module: str) -> None:
-    tree = tree_of(module)
-    source = ast.unparse(tree)
+    source = source_of(module)
     if not {module, unit(module)} & OPENS_TRANSACTIONS and module != "db":
         assert "transaction()" not in source
     if module not in {"db", "migrate"}:
@@ -158,7 +167,7 @@ def test_a_library_has_one_doorway(library: str) -> None:
 
 
 def test_only_config_reads_the_environment() -> None:
-    readers = {m for m, tree in trees() if "os.environ" in ast.unparse(tree)}
+    readers = {module for module in MODULES if "os.environ" in source_of(module)}
     # These two hand it on to their children.
     assert readers <= {"config", "demo.environment", "serving"}
 

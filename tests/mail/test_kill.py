@@ -28,7 +28,7 @@ from tests.smtp_server import PATIENCE_SECONDS
 READERS = 900
 LEASE_SECONDS = 1
 CONNECTIONS = 4
-KILLS = (100, 300, 500)  # when so many have been reached
+KILLS = (100, 400)  # when so many have been reached
 FEW = 40  # outcomes, of which a kill may catch so many unwritten
 
 

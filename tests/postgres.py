@@ -2,13 +2,14 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 from pathlib import Path
 from types import TracebackType
 
 from sqlalchemy import create_engine, text
+
+from tests.ports import free_port
 
 ACCOUNT = "postgres"  # PostgreSQL refuses to run as root; then it runs as this
 
@@ -25,9 +26,7 @@ class Postgres:
 
     def __enter__(self) -> "Postgres":
         self.folder = Path(tempfile.mkdtemp(prefix="inkorg-pg-"))
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         if os.geteuid() == 0:
             shutil.chown(self.folder, ACCOUNT)
         self._run("initdb", "-D", "data", "-U", "inkorg", "-A", "trust", "-E", "UTF8")

@@ -21,7 +21,8 @@ from newsletter.demo.supervisor import Child, Supervisor, smtp_answers, web_answ
 from newsletter.errors import ConfigError, Conflict, InkorgError
 from newsletter.models import Newsletter, Post
 from tests.factories import NOW
-from tests.journey.outside import Demo, free_port
+from tests.journey.outside import Demo
+from tests.ports import free_port
 
 
 @pytest.fixture

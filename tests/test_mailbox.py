@@ -19,6 +19,7 @@ from newsletter.config import Settings
 from newsletter.errors import ConfigError, NotFound
 from newsletter.mailbox import Mailbox, body, parse, receive
 from tests.factories import NOW
+from tests.ports import free_port
 
 DIGEST = (
     b"From: Runt kvarteret <brev@bjorkvik.example>\r\n"
@@ -52,9 +53,7 @@ def box(tmp_path: Path) -> Mailbox:
 @pytest.fixture
 def smtp_port(box: Mailbox) -> Iterator[int]:
     """The mailbox's SMTP server on a free port."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
+    port = free_port()
     loop = asyncio.new_event_loop()
     stop = asyncio.Event()
 

@@ -177,14 +177,6 @@ def serving(
         server.server_close()
 
 
-def free_port() -> int:
-    """Return a port that nobody uses."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
-
-
 @pytest.fixture
 def live(app: Flask, settings: Settings, door: socket.socket) -> Iterator[Live]:
     """The application behind a real server, stopped when the test ends."""

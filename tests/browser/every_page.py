@@ -44,10 +44,10 @@ from tests.browser.conftest import (
     Live,
     Theme,
     browsing,
-    free_port,
     serving,
     violations,
 )
+from tests.ports import free_port
 from tests.web.at_work import as_editor, csrf_token
 
 THEMES: tuple[Theme, ...] = ("light", "dark")

@@ -24,9 +24,10 @@ from newsletter.config import Relay, Settings
 from newsletter.digests import compose, samples, themes
 from newsletter.digests.look import Look
 from newsletter.models import Issue, Newsletter
-from tests.browser.conftest import browsing, free_port
+from tests.browser.conftest import browsing
 from tests.browser.every_page import PICTURED, Place, Way, save, stand, touring
 from tests.journey.outside import ROOT, Demo, fetch, link_in
+from tests.ports import free_port
 
 DOCS = ROOT / "docs"
 PICTURES = DOCS / "pictures"

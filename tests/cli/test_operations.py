@@ -42,7 +42,7 @@ from newsletter.subscribers import leaving, rights, suppression
 from newsletter.subscribers.consent import Origin
 from tests.conftest import SECRET
 from tests.factories import NOW, make_newsletter, make_post, make_subscription
-from tests.journey.outside import free_port
+from tests.ports import free_port
 from tests.postgres import program
 from tests.smtp_server import SmtpServer
 

@@ -30,6 +30,7 @@ from newsletter.models import (
 from tests.delivering import deliver, through
 from tests.factories import NOW, make_newsletter, make_subscription
 from tests.mail.letters import make_letter, queue_issue
+from tests.ports import free_port
 from tests.smtp_server import PATIENCE_SECONDS, SmtpServer
 
 
@@ -199,7 +200,7 @@ def test_a_sender_goes_on_by_itself_when_the_relay_is_back(
     database: Database, settings: Settings
 ) -> None:
     issue_id = queue(database, 5)
-    with SmtpServer() as server:
+    with SmtpServer(port=free_port()) as server:
         port = server.port
         gone = through(settings, server)
     with running(database, gone) as sender:

@@ -16,6 +16,7 @@ from newsletter.mail.smtp import Deadlines
 from newsletter.models import RelayHealth
 from tests.delivering import through
 from tests.mail.test_sender import counts, queue, queue_single, running, until
+from tests.ports import free_port
 from tests.smtp_server import SmtpServer
 
 SHORT = Deadlines(command=5)
@@ -46,9 +47,9 @@ def mute() -> Iterator[Relay]:
         yield parse_relay(f"smtp://127.0.0.1:{listening.getsockname()[1]}")
 
 
-def gone(port: int = 0) -> SmtpServer:
+def gone() -> SmtpServer:
     """A server that is down, but has had a port."""
-    with SmtpServer(port=port) as server:
+    with SmtpServer(port=free_port()) as server:
         return server
 
 

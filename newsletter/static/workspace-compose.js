@@ -21,6 +21,7 @@ function followTyping(form) {
   let loading = null;
   let again = false;
   let count = 0;
+  let leaving = false; // a form submits one thing at a time: a preview would undo a save
 
   function scrollOf(frame) {
     try {
@@ -46,6 +47,7 @@ function followTyping(form) {
   }
 
   function refresh() {
+    if (leaving) return;
     if (loading) {
       again = true;
       return;
@@ -85,6 +87,11 @@ function followTyping(form) {
     timer = setTimeout(refresh, TYPING_PAUSE_MS);
   }
 
+  form.addEventListener("submit", (event) => {
+    const to = event.submitter && event.submitter.formTarget;
+    if (!to || to === "_self") leaving = true;
+  });
+  for (const stays of ["input", "pageshow"]) window.addEventListener(stays, () => (leaving = false));
   form.addEventListener("input", soon);
   document.addEventListener("change", (event) => {
     const now = event.target.closest("[data-preview-now]");

@@ -120,8 +120,9 @@ class Database:
         Not to be nested: a second one on the same thread would wait for the first.
         `much` is for one of many that write thousands of rows each.
         """
-        if much and self._tidying:
-            self._tidying.result()
+        if much and (tidying := self._tidying):
+            self._tidying = None  # what went wrong is said once
+            tidying.result()
         with (
             self._line.held() if self._line else nullcontext(),
             Session(self._writer, expire_on_commit=False) as session,

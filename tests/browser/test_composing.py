@@ -24,7 +24,7 @@ from newsletter.models import (
     Subscriber,
     Subscription,
 )
-from tests.browser.conftest import Live, NewPage, axe, press, until
+from tests.browser.conftest import PATIENCE_MS, Live, NewPage, axe, press, until
 from tests.factories import make_newsletter, make_post, make_subscription
 
 pytestmark = pytest.mark.browser
@@ -365,6 +365,7 @@ def open_desk(live: Live, chromium: Browser, issue_id: int) -> Iterator[Page]:
     """A page on which what the policy stops may be reported without a failure."""
     context = chromium.new_context(locale="sv-SE")
     page = context.new_page()
+    page.set_default_timeout(PATIENCE_MS)
     live.log_in(page, Role.EDITOR)
     yield page
     context.close()

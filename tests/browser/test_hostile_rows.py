@@ -27,7 +27,7 @@ from newsletter.models import (
     Role,
     SenderFlaw,
 )
-from tests.browser.conftest import Live
+from tests.browser.conftest import PATIENCE_MS, Live
 from tests.browser.test_composing import refuse
 from tests.factories import NOW
 from tests.test_routes import addresses, one_of_everything  # noqa: F401 - a fixture
@@ -177,6 +177,7 @@ def test_what_the_database_holds_is_shown_as_text_and_never_runs(
     world: dict[str, Any],
 ) -> None:
     page = chromium.new_page()
+    page.set_default_timeout(PATIENCE_MS)
     alarms: list[str] = []
     page.on("dialog", lambda dialog: refuse(dialog, alarms))
     live.log_in(page)

@@ -224,6 +224,8 @@ def _try(
                 if broken:
                     break
         with place.database.transaction() as session:
+            if broken and not session.get_one(ImportRun, run_id).lines:
+                raise broken[0]  # nothing stands before it
             uploads.received(session, run_id)
         with place.database.transaction() as session:
             _start_trial(session, session.get_one(ImportRun, run_id), status)

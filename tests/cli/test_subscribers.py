@@ -218,6 +218,9 @@ def test_a_line_that_cannot_be_read_keeps_nobody_out_who_stands_before(
     with database.reading() as session:
         noted = session.scalars(select(AuditEntry.kind)).all()
     assert noted == ["readers"]
+    first = write(tmp_path, 'email,name\neva@example.org,"Eva\n')
+    result = run("import", "labbet", first, "--dry-run")
+    assert str(result.exception) == said.replace("4", "2")
 
 
 def test_a_file_without_addresses_is_refused(run: Run, tmp_path: Path) -> None:

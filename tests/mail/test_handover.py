@@ -132,7 +132,7 @@ def test_everyone_gets_the_issue_however_it_travels(
         server.script("dot", "554 5.6.0 No", address="r5@exempel.example")
         server.script("mail", "451 4.7.1 Later", skip=10, times=1)
         received = deliver(database, settings, server, connections=2, now=NOW)
-        if counts(database, issue_id).queued:  # a busy machine's run may end early
+        if counts(database, issue_id).queued:  # that trouble ends a run that is idle
             received = deliver(database, settings, server, connections=2, now=NOW)
         assert all(mail.secure is bool(security) for mail in received)
         assert any(c.endswith("LAST") for c in server.commands) is (offered is CHUNKS)

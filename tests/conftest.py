@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
@@ -177,6 +178,9 @@ class _Compiled(BytecodeCache):
 
 
 COMPILED = _Compiled()
+# A slow machine is no fault of what is tested.
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 ROUTES: dict[tuple[object, ...], Callable[..., tuple[str, str]]] = {}
 
 

@@ -49,7 +49,7 @@ bp = Blueprint("reader", __name__)
 
 Answer = AnyResponse | tuple[str, int]
 
-ISSUES = 20
+ISSUES = 10
 MAX_BACK = 2000  # characters of the list's query
 POSTS = 5
 REASONS = {

@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import ARRAY, Select, Text, any_, bindparam, func, select, text
 from sqlalchemy.orm import InstrumentedAttribute, Session
 from sqlalchemy.sql.elements import ColumnElement
+from sqlalchemy.sql.selectable import TableValuedAlias
 
 from newsletter.db import UTCDateTime
 
@@ -42,8 +43,11 @@ def among(
     if is_postgresql(session):
         array = bindparam(None, list(values), type_=ARRAY(Text), unique=True)
         return attribute == any_(array)
-    each = func.json_each(json.dumps(values)).table_valued("value")
-    return attribute.in_(select(each.c.value))
+    return attribute.in_(select(_each(values).c.value))
+
+
+def _each(values: Sequence[str]) -> TableValuedAlias:
+    return func.json_each(json.dumps(values)).table_valued("value")
 
 
 def looked_up(
@@ -58,7 +62,7 @@ def looked_up(
     """
     if is_postgresql(session):
         return query.where(among(session, attribute, values))
-    each = func.json_each(json.dumps(values)).table_valued("value")
+    each = _each(values)
     return query.select_from(each).join(attribute.class_, attribute == each.c.value)
 
 

@@ -209,7 +209,7 @@ def test_the_demo_starts_answers_stops_keeps_its_data_and_dies_whole(
 
     code, said, seconds = demo.stop(signal.SIGINT)
     assert (code, said.strip()) == (0, "Stopped.")
-    assert seconds < 30
+    assert seconds < 10
     assert not web_answers(demo.port)
     assert not smtp_answers(demo.smtp_port)
     log = (demo.instance / environment.LOG_FILE).read_text()

@@ -17,7 +17,7 @@ from tests.mail.test_signed_sending import switch_on
 from tests.smtp_server import SmtpServer
 
 READERS = 3_000  # of each of three newsletters
-SLOWER = 4  # a machine may be
+HEARD_SECONDS = 2.0
 
 
 @pytest.mark.slow
@@ -39,13 +39,11 @@ def test_it_is_heard_within_two_seconds(
         with running(database, through(settings, server, connections=4)):
             server.wait_for(8 if way == "slow" else 150)
             stop_all(database, issues)
-            begun = time.monotonic()
-            until(lambda: not any(counts(database, i).claimed for i in issues))
-            heard_seconds = time.monotonic() - begun
+            time.sleep(HEARD_SECONDS)
             before = server.count
             time.sleep(0.5)
             assert server.count == before < 3 * READERS
-    assert heard_seconds < 2 * SLOWER
+            until(lambda: not any(counts(database, i).claimed for i in issues))
     paused, cancelled, left = (counts(database, issue_id) for issue_id in issues)
     assert paused.sent + cancelled.sent + left.sent == server.count
     assert set(server.seen.values()) == {1}

@@ -252,7 +252,7 @@ def may_send_accounts(session: Session, newsletter: Newsletter) -> bool:
     session.execute(
         select(Newsletter.id)
         .where(Newsletter.id == newsletter.id)
-        .with_for_update(read=True)
+        .with_for_update(read=True, key_share=True)
     )
     return in_use(session, newsletter.id) is None
 

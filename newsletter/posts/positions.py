@@ -7,10 +7,16 @@ from newsletter.models import Issue, IssuePost, MessagePost, Newsletter, Post, P
 
 
 def lock(session: Session, newsletter_id: int) -> Newsletter:
-    """Return the newsletter, its row locked: nobody else gives out positions now."""
+    """Return the newsletter, its row locked: nobody else gives out positions now.
+
+    What belongs to it may come meanwhile: a sign-up does not wait for an issue.
+    """
     session.flush()  # what is read anew below must hold what we gave out ourselves
     return session.get_one(
-        Newsletter, newsletter_id, with_for_update=True, populate_existing=True
+        Newsletter,
+        newsletter_id,
+        with_for_update={"key_share": True},
+        populate_existing=True,
     )
 
 

@@ -114,7 +114,7 @@ def resume_paused(session: Session, *, now: datetime, limit: int = 1000) -> int:
         .where(Subscription.status == Status.PAUSED, Subscription.paused_until <= now)
         .order_by(Subscription.id)
         .limit(limit)
-        .with_for_update(of=Subscription, skip_locked=True)
+        .with_for_update(of=Subscription, skip_locked=True, key_share=True)
     ).all()
     for subscription in due:
         resume(session, subscription, origin=Origin(page="clock"), now=now)

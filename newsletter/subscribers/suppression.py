@@ -155,7 +155,7 @@ def _subscriptions(
         .join(Subscriber)
         .where(is_subscriber(session, address_hash))
         .order_by(Subscription.id)
-        .with_for_update(of=Subscription)
+        .with_for_update(of=Subscription, key_share=True)
     )
     if newsletter_id is not None:
         query = query.where(Subscription.newsletter_id == newsletter_id)

@@ -21,6 +21,7 @@ SOON_SECONDS = 15.0
 NAP_SHARE = 0.25  # of the time that a message takes
 NAP_SECONDS = 0.0008  # at most
 WORTH_A_NAP = 3  # replies
+NO_NAP_RATE = 10_000  # messages a second that leave no time for one
 IDLE_SECONDS = 20.0  # then a connection is closed
 
 
@@ -136,10 +137,12 @@ class Route:
 
         To wake for each costs as much as half of sending a message. A relay that has
         the other connections' mail to go through meanwhile is not kept waiting; where a
-        reply takes a round trip, as much would not come in that time.
+        reply takes a round trip, as much would not come in that time. A very quick one
+        would wait for us.
         """
+        rate = self.speed.latest
         seconds = min(self.latency * NAP_SHARE, NAP_SECONDS)
-        is_worth_it = self.speed.latest * seconds >= WORTH_A_NAP
+        is_worth_it = WORTH_A_NAP <= rate * seconds and rate <= NO_NAP_RATE
         return seconds if is_worth_it and 2 * heard < self.connected else 0.0
 
     def _nap(self) -> None:

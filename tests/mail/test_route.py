@@ -16,12 +16,13 @@ def busy_route(connections: int, *, rate: float, latency: float) -> Route:
 @pytest.mark.parametrize(
     ("connections", "rate", "latency", "heard", "nap"),
     [
-        (10, 14_000, 0.0014, 1, 0.00035),  # a relay with work lined up
-        (10, 14_000, 0.0014, 4, 0.00035),
-        (10, 14_000, 0.0014, 5, 0.0),  # enough came at once
-        (10, 14_000, 0.004, 1, NAP_SECONDS),  # never longer
+        (10, 9_000, 0.0014, 1, 0.00035),  # a relay with work lined up
+        (10, 9_000, 0.0014, 4, 0.00035),
+        (10, 9_000, 0.0014, 5, 0.0),  # enough came at once
+        (10, 9_000, 0.004, 1, NAP_SECONDS),  # never longer
         (10, 20_000, 0.0005, 1, 0.0),  # the wire is what takes the time
-        (2, 14_000, 0.0014, 1, 0.0),  # nobody else keeps it busy
+        (10, 11_000, 0.0014, 1, 0.0),  # so quick a relay would wait for us
+        (2, 9_000, 0.0014, 1, 0.0),  # nobody else keeps it busy
         (10, 330, 0.06, 1, 0.0),  # a round trip of 30 ms: nothing would gather
         (10, 3_400, 0.004, 1, 0.0),
         (10, 0, 0.0, 1, 0.0),  # nothing is known yet

@@ -160,20 +160,25 @@ class Pace:
 class Speed:
     """Messages a second over the last moments."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        window_seconds: float = RATE_WINDOW_SECONDS,
+    ) -> None:
         """Start at nothing."""
         self._clock = clock
+        self._window = window_seconds
         self._at = clock()
         self.latest = 0.0  # as of the last look
 
     def add(self, messages: int) -> None:
         """Count messages."""
-        self.latest = self.now() + messages / RATE_WINDOW_SECONDS
+        self.latest = self.now() + messages / self._window
 
     def now(self) -> float:
         """Return the speed."""
         now = self._clock()
-        self.latest *= math.exp((self._at - now) / RATE_WINDOW_SECONDS)
+        self.latest *= math.exp((self._at - now) / self._window)
         self._at = now
         return self.latest
 

@@ -22,6 +22,7 @@ NAP_SHARE = 0.25  # of the time that a message takes
 NAP_SECONDS = 0.0008  # at most
 WORTH_A_NAP = 3  # replies
 NO_NAP_RATE = 10_000  # messages a second that leave no time for one
+RUSH_SECONDS = 0.2  # over which that is looked at
 IDLE_SECONDS = 20.0  # then a connection is closed
 
 
@@ -47,6 +48,7 @@ class Route:
         self.access = Access(relay, monotonic, on_news)
         self.pace = Pace(relay.rate_per_second, monotonic)
         self.speed = Speed(monotonic)
+        self.rush = Speed(monotonic, RUSH_SECONDS)  # the speed of this moment
         self.trust = Trust()
         self.concurrency = Concurrency(relay.per_domain, relay.connections)
         self.latency = 0.0  # seconds a message takes, lately; 0: not known yet
@@ -140,9 +142,9 @@ class Route:
         reply takes a round trip, as much would not come in that time. A very quick one
         would wait for us.
         """
-        rate = self.speed.latest
+        rate = self.rush.latest
         seconds = min(self.latency * NAP_SHARE, NAP_SECONDS)
-        is_worth_it = WORTH_A_NAP <= rate * seconds and rate <= NO_NAP_RATE
+        is_worth_it = rate * seconds >= WORTH_A_NAP and rate <= NO_NAP_RATE
         return seconds if is_worth_it and 2 * heard < self.connected else 0.0
 
     def _nap(self) -> None:
@@ -153,6 +155,7 @@ class Route:
     def measure(self) -> None:
         """Bring the speed up to date."""
         self.speed.add(self.answered)
+        self.rush.add(self.answered)
         self.lately, self.answered = self.answered, 0
 
     def may_hurry(self) -> bool:

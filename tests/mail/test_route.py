@@ -9,7 +9,7 @@ from newsletter.mail.route import NAP_SECONDS, Route
 def busy_route(connections: int, *, rate: float, latency: float) -> Route:
     route = Route(Relay("relay.example", 25), lambda: None)
     route.connected, route.latency = connections, latency
-    route.speed.latest = rate
+    route.rush.latest = rate
     return route
 
 

@@ -8,13 +8,11 @@ import asyncio
 import gc
 import logging
 import logging.config
-import os
 import re
 import signal
 import socket
 import sys
 import threading
-from contextlib import suppress
 from typing import Any
 
 import uvloop
@@ -27,6 +25,7 @@ from newsletter import jobs, links
 from newsletter.config import Settings
 from newsletter.db import Database, utcnow
 from newsletter.errors import N_, ConfigError
+from newsletter.mail import precedence
 from newsletter.mail.senders import Senders
 
 log = logging.getLogger(__name__)
@@ -163,16 +162,15 @@ def make_ready() -> None:
     who waits, in vain; so the ledger's thread got nowhere, and cost the loop dear.
 
     Where the system knows it, the process is one of batches (`sched(7)`): it does not
-    push others off a processor when it wakes, and is pushed off less often itself.
+    push others off a processor when it wakes, and is pushed off less often itself. The
+    sender is less modest while its relay leaves it time: see `Sender`.
     """
     configure_mappers()
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
     sys.setswitchinterval(LOCK_SECONDS)
-    if hasattr(os, "SCHED_BATCH"):
-        with suppress(OSError):  # a host may forbid it
-            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    precedence.be_batch(True)
 
 
 async def _work(database: Database, settings: Settings) -> None:

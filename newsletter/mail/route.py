@@ -21,7 +21,7 @@ SOON_SECONDS = 15.0
 NAP_SHARE = 0.25  # of the time that a message takes
 NAP_SECONDS = 0.0008  # at most
 WORTH_A_NAP = 3  # replies
-NO_NAP_RATE = 10_000  # messages a second that leave no time for one
+RUSH_RATE = 10_000  # messages a second that leave no time for a nap
 RUSH_SECONDS = 0.2  # over which that is looked at
 IDLE_SECONDS = 20.0  # then a connection is closed
 
@@ -108,6 +108,11 @@ class Route:
         """Tell whether what is claimed now can be begun soon."""
         return self.latency < QUICK_SECONDS
 
+    @property
+    def rushes(self) -> bool:
+        """Tell whether it takes more than leaves time for anything."""
+        return self.rush.latest > RUSH_RATE
+
     def health(self) -> Health | None:
         """Return what is to be written down about the relay, once."""
         access = self.access
@@ -144,7 +149,7 @@ class Route:
         """
         rate = self.rush.latest
         seconds = min(self.latency * NAP_SHARE, NAP_SECONDS)
-        is_worth_it = rate * seconds >= WORTH_A_NAP and rate <= NO_NAP_RATE
+        is_worth_it = rate * seconds >= WORTH_A_NAP and not self.rushes
         return seconds if is_worth_it and 2 * heard < self.connected else 0.0
 
     def _nap(self) -> None:

@@ -31,7 +31,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from newsletter.config import Settings
 from newsletter.db import Database, utcnow
-from newsletter.mail import ledger
+from newsletter.mail import ledger, precedence
 from newsletter.mail.clerk import Ask, Clerk, Result, Turn
 from newsletter.mail.couriers import Courier
 from newsletter.mail.desk import Errand, errands_for
@@ -109,10 +109,12 @@ class Sender:
         shelf = Shelf(settings, reload_seconds=reload_seconds)
         self._clerk = Clerk(database, shelf, worker=self.name, lease=lease, pool=pool)
         self._signers = Signers(self.dispatch.lay_down)
-        self._threads = ThreadPoolExecutor(1, thread_name_prefix="ledger")
+        self._threads = ThreadPoolExecutor(
+            1, thread_name_prefix="ledger", initializer=precedence.step_back
+        )
         self._couriers: list[Courier] = []
         self._chores_at = self._look_at = self._singles_at = self._learn_at = 0.0
-        self._arriving = True  # nobody knows of this worker yet
+        self._arriving = self._gives_way = True  # nobody knows it; see `precedence`
         self._dry = True  # nothing was left to claim
         self._in_vain = self._gone = False  # nothing came of it; every courier has left
         self._written_at = 0.0  # when the last write began
@@ -280,6 +282,7 @@ class Sender:
             route.access.look_at_the_clock()
             route.close_idle(older_than=self._idle_seconds)
             route.measure()
+        self._give_way_or_not()
         self.desk.drop_stale()
         turn = Turn(
             outcomes=self._outcomes,
@@ -310,6 +313,13 @@ class Sender:
             turn.in_hand = self._in_hand()
             turn.rate_per_second = speed
         return turn
+
+    def _give_way_or_not(self) -> None:
+        """Be there when a relay answers, unless it is too quick for that to pay."""
+        gives_way = any(route.rushes for route in self.routes)
+        if gives_way is not self._gives_way:
+            self._gives_way = gives_way
+            precedence.be_batch(gives_way)
 
     def _in_hand(self) -> list[int]:
         errands = [e for courier in self._couriers for e in courier.errands()]

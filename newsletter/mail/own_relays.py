@@ -222,6 +222,8 @@ def make_ready(session: Session, newsletter: Newsletter) -> None:
 
     Notices to editors that still wait go by the installation's relays: some hold the
     key to an account, and must not pass through the hands of who names a relay.
+
+    Nobody may refer to the newsletter meanwhile: `may_send_accounts` relies on it.
     """
     session.execute(
         select(Newsletter.id).where(Newsletter.id == newsletter.id).with_for_update()

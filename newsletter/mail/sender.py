@@ -114,8 +114,8 @@ class Sender:
         )
         self._couriers: list[Courier] = []
         self._chores_at = self._look_at = self._singles_at = self._learn_at = 0.0
-        self._arriving = self._gives_way = True  # nobody knows it; see `precedence`
-        self._dry = True  # nothing was left to claim
+        self._arriving = self._dry = True  # nobody knows of it; nothing left to claim
+        self._gives_way = True  # as `serving.make_ready` leaves it
         self._in_vain = self._gone = False  # nothing came of it; every courier has left
         self._written_at = 0.0  # when the last write began
         self._last_try = 0.0  # to write, when told to stop

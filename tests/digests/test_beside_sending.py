@@ -4,7 +4,6 @@ On SQLite there is one writer at a time, and the issue is written in a moment.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from datetime import timedelta
 
 import pytest
@@ -56,8 +55,7 @@ def sending(patient: None, database: Database, settings: Settings) -> Iterator[S
             paused_until=NOW - timedelta(days=1),
         )
         drafts.draft(session, newsletter, now=NOW)
-    with ExitStack() as stack:
-        session = stack.enter_context(database.transaction())
+    with database.transaction() as session:
         issue = session.scalars(select(Issue)).one()
         assert publish.send(session, settings, issue, now=NOW) == 1
         session.flush()

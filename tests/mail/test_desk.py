@@ -130,7 +130,7 @@ def test_single_mails_draw_on_the_pace_to_come() -> None:
 
 def test_the_speed_follows_what_is_sent() -> None:
     clock = Clock()
-    speed = Speed(clock, 2.0)
+    speed = Speed(clock)
     for _ in range(100):
         clock.now += 0.1
         speed.add(10)

@@ -5,7 +5,7 @@ Reading and writing are kept apart:
 - `db.session` reads. On SQLite it runs in autocommit, so that each statement sees what
   is committed, as on PostgreSQL, and no reader ever has to be upgraded to a writer.
 - `transaction()` writes: a fresh session that commits at the end or rolls back. On
-  SQLite it waits in a line shared by all processes (a lock on a file: the kernel wakes
+  SQLite it waits in a line shared by all processes (locks on files: the kernel wakes
   one waiter at a time, where SQLite's own back-off lets writers starve), then begins as
   a writer (BEGIN IMMEDIATE).
 """
@@ -16,7 +16,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -176,7 +176,12 @@ class Database:
 
 
 class _Line:
-    """A line of writers: one lock on a file, shared by threads and processes."""
+    """A line of writers, threads and processes alike: locks on two files.
+
+    Whoever is next holds the second while waiting for the first. With one alone, a
+    thread that writes time and again is back sooner than another can be woken, which
+    then waits for as long as that goes on.
+    """
 
     def __init__(self, database: str | None) -> None:
         in_memory = not database or database == ":memory:"
@@ -188,26 +193,30 @@ class _Line:
     def held(self) -> Iterator[None]:
         if getattr(self.local, "held", False):
             raise RuntimeError("transaction() inside transaction()")
-        # Threads line up on the mutex, so that one process asks for the file once.
-        with self.mutex:
+        with self.mutex if self.path is None else _first_in_line(self.path):
             self.local.held = True
             try:
-                with self._file_held():
-                    yield
+                yield
             finally:
                 self.local.held = False
 
-    @contextmanager
-    def _file_held(self) -> Iterator[None]:
-        if self.path is None:
-            yield
-            return
-        fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(fd)
+
+@contextmanager
+def _first_in_line(path: Path) -> Iterator[None]:
+    with ExitStack() as mine:
+        with _locked(path.with_suffix(".next.lock")):
+            mine.enter_context(_locked(path))
+        yield
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
 
 
 def count_anew(session: Session, *tables: str) -> None:

@@ -2,6 +2,8 @@
 
 import fcntl
 import threading
+import time
+from pathlib import Path
 
 import pytest
 from sqlalchemy import select, text
@@ -56,6 +58,42 @@ def test_a_writer_keeps_other_processes_out(
         with database.transaction(), pytest.raises(BlockingIOError):
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_whoever_waits_comes_before_one_who_writes_again(
+    database: Database, settings: Settings
+) -> None:
+    if not database.is_sqlite:
+        pytest.skip("only SQLite has a line of writers")
+    path = settings.database_url.removeprefix("sqlite:///")
+    order = []
+
+    def write(who: str) -> None:
+        with database.transaction():
+            order.append(who)
+
+    with database.transaction():
+        assert not _is_locked(f"{path}.next.lock")
+        other = threading.Thread(target=write, args=["other"])
+        other.start()
+        end = time.monotonic() + 10
+        while not _is_locked(f"{path}.next.lock"):
+            assert time.monotonic() < end, "nobody is next"
+            time.sleep(0.01)
+    write("the same again")
+    other.join()
+    assert order == ["other", "the same again"]
+
+
+def _is_locked(path: str) -> bool:
+    if not Path(path).exists():
+        return False
+    with open(path) as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def test_sixteen_writers_lose_no_update(database: Database) -> None:

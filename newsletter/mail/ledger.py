@@ -974,9 +974,7 @@ def _unwanted() -> ColumnElement[str | None]:
 
 def _is(state: DeliveryState) -> ColumnElement[bool]:
     """Compare as the partial indexes do: with the word itself, not with a parameter."""
-    return Delivery.state == bindparam(
-        None, state, type_=Delivery.state.type, unique=True, literal_execute=True
-    )
+    return Delivery.state == literal_column(f"'{state}'", Delivery.state.type)
 
 
 def _again() -> ColumnElement[bool]:
@@ -1016,9 +1014,7 @@ def _own(worker: str) -> tuple[ColumnElement[bool], ...]:
 
 
 def _single() -> ColumnElement[bool]:
-    return Delivery.lane == bindparam(
-        None, SINGLE, type_=Delivery.lane.type, unique=True, literal_execute=True
-    )
+    return Delivery.lane == literal_column(str(SINGLE), Delivery.lane.type)
 
 
 def _as(state: DeliveryState) -> ColumnElement[DeliveryState]:

@@ -22,6 +22,7 @@ from sqlalchemy import (
     ColumnElement,
     CursorResult,
     Select,
+    Update,
     and_,
     delete,
     exists,
@@ -362,14 +363,9 @@ def pass_over(session: Session, plan: Plan) -> None:
         return
     with plans.addressed(session, plan, nothing) as readers:
         ids = select(readers.subquery("passed").c.subscription_id)
+        last = plan.issue.last_position
         session.execute(
-            update(Subscription)
-            .where(
-                Subscription.id.in_(ids),
-                Subscription.cursor < plan.issue.last_position,
-            )
-            .values(cursor=plan.issue.last_position)
-            .execution_options(synchronize_session=False)
+            _cursors_to(last, Subscription.id.in_(ids), Subscription.cursor < last)
         )
 
 
@@ -382,30 +378,36 @@ def pass_all_over(
     """
     busy = plans.Common(session, newsletter).under_way(Issue())
     session.execute(
-        update(Subscription)
-        .where(
+        _cursors_to(
+            position,
             plans.readers_of(newsletter, rhythm),
             Subscription.status == Status.ACTIVE,
             Subscription.cursor < position,
             ~plans.has_under_way(Subscription.id, busy),
         )
-        .values(cursor=position)
-        .execution_options(synchronize_session=False)
     )
 
 
 def _begin_at(session: Session, newsletter: Newsletter, first: int) -> None:
     """Let everyone begin where the first issue did; a blog's whole past is not news."""
     if first:
-        session.execute(
-            update(Subscription)
-            .where(
-                Subscription.newsletter_id == newsletter.id,
-                Subscription.cursor < first,
-            )
-            .values(cursor=first)
-            .execution_options(synchronize_session=False)
-        )
+        everyone = Subscription.newsletter_id == newsletter.id
+        session.execute(_cursors_to(first, everyone, Subscription.cursor < first))
+
+
+def _cursors_to(position: int, *which: ColumnElement[bool]) -> Update:
+    """Build what moves cursors.
+
+    What fails here fails the transaction (OR FAIL), so that SQLite need not keep what
+    it would take to undo the statement: every page with a reader on it.
+    """
+    return (
+        update(Subscription)
+        .where(*which)
+        .values(cursor=position)
+        .prefix_with("OR FAIL", dialect="sqlite")
+        .execution_options(synchronize_session=False)
+    )
 
 
 def _postpone(session: Session, plan: Plan) -> None:
@@ -718,10 +720,9 @@ def move_some_cursors(
         Delivery.state.in_(REACHED),
     )
     session.execute(
-        update(Subscription)
-        .where(Subscription.id.in_(ids), _lacking(issue), reached)
-        .values(cursor=issue.last_position)
-        .execution_options(synchronize_session=False)
+        _cursors_to(
+            issue.last_position, Subscription.id.in_(ids), _lacking(issue), reached
+        )
     )
     return ids[-1] if len(ids) == limit else None
 
@@ -879,14 +880,12 @@ def _move_cursors(session: Session, issue: Issue) -> None:
         .where(Message.issue_id == issue.id, Delivery.state.in_(REACHED))
     )
     session.execute(
-        update(Subscription)
-        .where(
+        _cursors_to(
+            issue.last_position,
             Subscription.newsletter_id == issue.newsletter_id,
             _lacking(issue),
             Subscription.id.in_(reached),
         )
-        .values(cursor=issue.last_position)
-        .execution_options(synchronize_session=False)
     )
 
 

@@ -2,10 +2,10 @@
 
 Couriers carry, one connection each. One loop keeps the ledger: while one write is under
 way the next outcomes gather, and the next write takes them all, with the claims that
-are needed by then. Less than some hundred wait for a breath, so that the processor is
-the wire's; more do not, so that a kill leaves unknown what was in flight and one write.
-When two thousand are not yet written, nothing new begins. The thread that writes needs
-Python's lock at each step: see `serving.make_ready` for how soon it gets it.
+are needed by then. Between writes it takes a breath, so that the processor is the
+wire's. When two thousand are not yet written nothing new begins, and they are written
+at once: a kill leaves unknown what was in flight and one write. The thread that writes
+needs Python's lock at each step: see `serving.make_ready` for how soon it gets it.
 
 Claims follow need: what the couriers can begin at once and a quarter of a second's
 worth ahead. Single mails are looked for in every turn and go before everything else.
@@ -52,7 +52,6 @@ CHORES_SECONDS = 2.0
 FIRST_WORD_SECONDS = 0.5  # after work was found, until its speed is told
 BREATH_SECONDS = 0.1  # from one write to the next, while little has gathered
 SHORT_BREATH_SECONDS = 0.02  # while couriers wait for something to carry
-MUCH = 800  # outcomes
 LEARN_SECONDS = 60.0
 PARKED, PARKED_AT_MOST = 200, 2_000  # that wait for their provider, to find others
 CLOCKS_AGREE = timedelta(seconds=1)
@@ -122,7 +121,6 @@ class Sender:
         self._bell = asyncio.Event()  # there is news for the ledger
         self._outcomes: list[Outcome] = []
         self._much = asyncio.Event()  # they are worth a write
-        self._enough = min(MUCH, most_unwritten)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Send until `stop` is set, then finish what is on the wire (10 s at most)."""
@@ -148,8 +146,9 @@ class Sender:
         if not outcomes:  # or they know of it
             self._ring()
         outcomes.append(outcome)
-        self.dispatch.unwritten += 1
-        if len(outcomes) == self._enough:
+        dispatch = self.dispatch
+        dispatch.unwritten += 1
+        if len(outcomes) == dispatch.most_unwritten:
             self._much.set()
         if self.lost:
             self.lost.pop(outcome.delivery_id, None)
@@ -264,11 +263,12 @@ class Sender:
                 await self._wait_or_look()
 
     async def _breathe(self) -> None:
-        """Leave the processor to the wire for a moment, unless much has gathered."""
+        """Leave the processor to the wire for a moment, unless no more may gather."""
         self._much.clear()
+        most = self.dispatch.most_unwritten
         for seconds in (SHORT_BREATH_SECONDS, BREATH_SECONDS):
             pause = self._written_at + seconds - monotonic()
-            if self.desk.closed or len(self._outcomes) >= self._enough:
+            if self.desk.closed or len(self._outcomes) >= most:
                 return
             if pause > 0 and (seconds == SHORT_BREATH_SECONDS or self.desk.bulk):
                 with suppress(TimeoutError):

@@ -204,13 +204,14 @@ class _Line:
 @contextmanager
 def _first_in_line(path: Path) -> Iterator[None]:
     with ExitStack() as mine:
-        with _locked(path.with_suffix(".next.lock")):
-            mine.enter_context(_locked(path))
+        with locked(path.with_suffix(".next.lock")):
+            mine.enter_context(locked(path))
         yield
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
+    """Wait for a file's lock and hold it, alone among threads and processes."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)

@@ -1,6 +1,5 @@
 """Bring the database's schema up to date; safe to call twice, and by two at once."""
 
-import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +9,8 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, text
+
+from newsletter.db import locked
 
 SCRIPTS = Path(__file__).parent / "migrations"
 ADVISORY_LOCK = 0x1D6B0E6
@@ -57,6 +58,5 @@ def _alone(engine: Engine) -> Iterator[None]:
     if not path or path == ":memory:":
         yield
         return
-    with Path(f"{path}.migrate.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(Path(f"{path}.migrate.lock")):
         yield

@@ -6,7 +6,7 @@ is needed next and looks after what time brings. Runs in a thread; knows no sock
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from time import monotonic
 
 from sqlalchemy.orm import Session
@@ -99,6 +99,28 @@ class Knowledge:
     slowed: dict[tuple[str, str], datetime]
 
 
+class Watch:
+    """Tells until when others had the time to renew their leases.
+
+    What holds one worker up may hold up all of them: a database that is away, a host
+    that sleeps. Back again they need a moment to say that they are alive. Who was dead
+    before does not gain by it, however often that happens.
+    """
+
+    def __init__(self, patience: timedelta) -> None:
+        """Call whatever takes longer than `patience` a hold-up, and wait as long."""
+        self._patience = patience
+        self._seen: datetime | None = None  # when the database was there last
+        self._before = self._waits_until = datetime.min.replace(tzinfo=UTC)
+
+    def look(self, now: datetime) -> datetime:
+        """Return the time before which a lease must have ended to be over."""
+        if self._seen and now - self._seen > self._patience:
+            self._before, self._waits_until = self._seen, now + self._patience
+        self._seen = now
+        return self._before if now < self._waits_until else now
+
+
 class Clerk:
     """Writes in the ledger for one worker."""
 
@@ -116,6 +138,7 @@ class Clerk:
         self.worker = worker
         self.pool = pool  # whose mail: see `ledger.claim`
         self.lease = lease
+        self._watch = Watch(lease / 3)
         self._shelf = shelf
         self._locked: dict[int, float] = {}  # messages that cannot be signed; until
         self._used: set[str] = set()  # relays that have had their day's mail
@@ -131,18 +154,21 @@ class Clerk:
         """
         with self.database.reading() as session:
             waiting = ledger.waiting(session, limit, self.pool)
-            return waiting, not self.pool and ledger.is_due(session, now=now)
+            over = self._watch.look(now)
+            due = not self.pool and ledger.is_due(session, now=now, over=over)
+            return waiting, due
 
-    def write(self, turn: Turn, now: datetime) -> Result:
-        """Do a turn."""
+    def write(self, turn: Turn, clock: Callable[[], datetime]) -> Result:
+        """Do a turn, at the time at which it is this worker's."""
         result = Result()
         with self.database.transaction() as session:
-            result.since = monotonic()
+            result.since, now = monotonic(), clock()
+            over = self._watch.look(now)
             ledger.settle(session, self.worker, turn.outcomes, now=now, close=False)
             ledger.release(session, self.worker, turn.unused)
             self._note(session, turn, now)
             if turn.chores:
-                self._do_chores(session, turn, now)
+                self._do_chores(session, turn, now, over)
                 result.slowed = destinations.held(session, now=now)
             if turn.chores or turn.arriving:
                 rate = turn.rate_per_second
@@ -220,11 +246,13 @@ class Clerk:
         for name, trust in turn.trust.items():
             relays.remember(session, name, trust, now=now)
 
-    def _do_chores(self, session: Session, turn: Turn, now: datetime) -> None:
+    def _do_chores(
+        self, session: Session, turn: Turn, now: datetime, over: datetime
+    ) -> None:
         ledger.renew(session, self.worker, turn.in_hand, now=now, lease=self.lease)
         ledger.forget_leases(session, self.worker)
         if not self.pool:  # what is done for all is done by one
-            ledger.recover_expired(session, now=now)
+            ledger.recover_expired(session, now=now, over=over)
             ledger.requeue_due(session, now=now)
             ledger.sweep_cancelled(session, now=now)
             ledger.close_settled(session)

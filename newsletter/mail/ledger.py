@@ -356,9 +356,12 @@ def forget_leases(session: Session, worker: str) -> None:
     )
 
 
-def recover_expired(session: Session, *, now: datetime) -> int:
+def recover_expired(
+    session: Session, *, now: datetime, over: datetime | None = None
+) -> int:
     """Take up what a dead worker left; return how many deliveries that were.
 
+    A worker is dead whose lease ended before `over`, which is `now` unless given.
     Each may or may not have been sent. It is queued again, marked `resent`; where the
     newsletter holds unknown ones, or the message is cancelled, it is failed instead.
     """
@@ -389,12 +392,13 @@ def recover_expired(session: Session, *, now: datetime) -> int:
         )
         .execution_options(synchronize_session=False)
     )
-    claimed = and_(_is(DeliveryState.CLAIMED), Delivery.lease_until < now)
+    over = over or now
+    claimed = and_(_is(DeliveryState.CLAIMED), Delivery.lease_until < over)
     rows = session.execute(unknown.where(claimed).returning(Delivery.message_id)).all()
     found, messages = len(rows), {row.message_id for row in rows}
-    over = select(Lease).where(Lease.lease_until < now).order_by(Lease.id)
-    over = over.limit(LEASES_AT_ONCE).with_for_update(skip_locked=True)
-    for lease in session.scalars(over).all():
+    leases = select(Lease).where(Lease.lease_until < over).order_by(Lease.id)
+    leases = leases.limit(LEASES_AT_ONCE).with_for_update(skip_locked=True)
+    for lease in session.scalars(leases).all():
         held = Delivery.id.between(lease.first_id, lease.last_id)
         of_message = Delivery.message_id == lease.message_id
         found += _changed(session, unknown.where(of_message, held, _in_range()))
@@ -642,16 +646,20 @@ def waiting(session: Session, limit: int, pool: int = 0) -> int:
     return found
 
 
-def is_due(session: Session, *, now: datetime) -> bool:
-    """Tell whether a deferred delivery or an expired lease waits to be queued."""
+def is_due(session: Session, *, now: datetime, over: datetime | None = None) -> bool:
+    """Tell whether a deferred delivery or an expired lease waits to be queued.
+
+    `over` as in `recover_expired`.
+    """
+    over = over or now
     deferred = select(Delivery.id).where(
         _is(DeliveryState.DEFERRED), Delivery.next_attempt_at <= now
     )
     expired = select(Delivery.id).where(
-        _is(DeliveryState.CLAIMED), Delivery.lease_until < now
+        _is(DeliveryState.CLAIMED), Delivery.lease_until < over
     )
-    over = select(Lease.id).where(Lease.lease_until < now)
-    return any(_count(session, query, 1) for query in (deferred, expired, over))
+    leases = select(Lease.id).where(Lease.lease_until < over)
+    return any(_count(session, query, 1) for query in (deferred, expired, leases))
 
 
 def close_settled(session: Session, message_ids: Iterable[int] | None = None) -> None:

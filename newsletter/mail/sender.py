@@ -355,7 +355,7 @@ class Sender:
                 await self._learn()
             await self._ask_for(turn)
             self._written_at = monotonic()
-            result = await self._in_thread(self._clerk.write, turn, self.now())
+            result = await self._in_thread(self._clerk.write, turn, self.now)
         except SQLAlchemyError as error:
             log.error("ledger: %s", error)
             self._put_back(turn)

@@ -1,6 +1,7 @@
 """Three workers on one PostgreSQL: one is killed, one is away for a while."""
 
 import signal
+import time
 from contextlib import ExitStack
 from datetime import timedelta
 
@@ -10,8 +11,10 @@ from sqlalchemy import func, select, text
 from newsletter.config import Settings
 from newsletter.db import Database, utcnow
 from newsletter.mail import ledger
+from newsletter.mail.clerk import Watch
 from newsletter.models import Delivery
 from tests.delivering import through
+from tests.factories import NOW
 from tests.mail.sink import SinkProcess
 from tests.mail.test_kill import counts, queue, repeats, sending, wait_for
 from tests.mail.test_sender import running, until
@@ -19,6 +22,7 @@ from tests.smtp_server import PATIENCE_SECONDS, SmtpServer
 
 READERS = 2_500
 LEASE_SECONDS = 4.0
+SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
 CUT_OFF = "idle_in_transaction_session_timeout"
 
 
@@ -41,6 +45,38 @@ def test_a_lease_is_renewed_in_time_however_short_it_is(
         assert one.delivered + two.delivered == 4
     assert counts(database, issue_id).resent == 0
     assert set(smtp_server.seen.values()) == {1}
+
+
+def test_a_database_that_is_away_for_longer_than_a_lease_costs_no_second_mail(
+    database: Database, settings: Settings, smtp_server: SmtpServer
+) -> None:
+    """All are held up together, and none takes another for dead."""
+    issue_id = queue(database, 4)
+    smtp_server.script("dot", stall=7)
+    place, lease = through(settings, smtp_server, connections=2), timedelta(seconds=3)
+    with (
+        running(database, place, lease=lease) as one,
+        running(database, place, lease=lease) as two,
+    ):
+        until(lambda: counts(database, issue_id).claimed == 4)
+        with database.transaction() as session:
+            if not database.is_sqlite:
+                session.execute(text("LOCK TABLE delivery, lease IN EXCLUSIVE MODE"))
+            time.sleep(5)
+        until(lambda: counts(database, issue_id).left == 0)
+        assert one.delivered + two.delivered == 4
+    assert counts(database, issue_id).resent == 0
+    assert set(smtp_server.seen.values()) == {1}
+
+
+def test_who_was_dead_before_a_hold_up_gains_nothing_by_it() -> None:
+    watch = Watch(SECOND * 20)
+    assert watch.look(NOW) == NOW
+    for minutes in range(1, 4):  # away for a minute, time and again
+        back = NOW + minutes * MINUTE
+        assert watch.look(back) == back - MINUTE
+    assert watch.look(back + SECOND * 19) == back - MINUTE
+    assert watch.look(back + SECOND * 20) == back + SECOND * 20
 
 
 @pytest.mark.slow

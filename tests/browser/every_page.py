@@ -373,8 +373,21 @@ UNSEEN = """() => {
     }
     return unseen;
 }"""
+# As it is, and with text twice the size: what is wider than the window, and whether the
+# navigation lies under what stands at the foot of it.
+FITS = """() => ["", "200%"].flatMap((size) => {
+    const page = document.documentElement, found = [];
+    page.style.fontSize = size;
+    const how = size && " with text twice the size";
+    const wide = page.scrollWidth - innerWidth;
+    if (wide > 0) found.push(`${wide} px too wide${how}`);
+    const parts = [".side", ".side-foot"].map((s) => document.querySelector(s));
+    const [side, foot] = parts.map((part) => part?.getBoundingClientRect());
+    if (side && foot && side.bottom > foot.top) found.push(`foot over side${how}`);
+    page.style.removeProperty("font-size");
+    return found;
+})"""
 SHAPE = """() => ({
-    wide: document.documentElement.scrollWidth - innerWidth,
     headings: document.querySelectorAll("h1").length,
     language: document.documentElement.lang,
     kept: localStorage.length + sessionStorage.length,
@@ -385,7 +398,7 @@ UNFOLD = "document.querySelectorAll('details').forEach(d => d.open = true)"
 def _wrong(page: Page, place: Place, way: Way) -> list[str]:
     """Return what is wrong on a page as it stands."""
     shape = page.evaluate(SHAPE)
-    found = [f"{shape['wide']} px too wide"] if shape["wide"] > 0 else []
+    found: list[str] = page.evaluate(FITS)
     if place.endpoint in SANDBOXED:
         for part in ("header", "main + .around"):
             found += violations(page, f"document.querySelector({part!r})")

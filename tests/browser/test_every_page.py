@@ -19,7 +19,9 @@ def test_axe_sees_what_is_wrong(page: Page) -> None:
 def test_every_page_is_accessible_fits_and_keeps_to_itself(
     live: Live, database: Database, chromium: Browser
 ) -> None:
-    """A11Y-01, A11Y-03; WCAG 2.2: 1.4.10 reflow, 2.4.7 focus, 2.5.8 target; LEG-34."""
+    """A11Y-01, A11Y-03; WCAG 2.2: 1.4.4 large text, 1.4.10 reflow, 2.4.7 focus, 2.5.8
+    target; LEG-34.
+    """
     tour = Tour(live, chromium, database)
     places = [place for place in tour.places if place.name not in ALIKE]
     wrong: list[str] = []

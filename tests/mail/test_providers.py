@@ -150,11 +150,9 @@ def test_weights_do_not_keep_a_providers_mail_from_the_other_relay(
     place = through(settings, smtp_server, connections=2, weight=weights[0])
     second = through(settings, other, connections=2, weight=weights[1]).relay
     with running(database, replace(place, more_relays=(second,))):
-        until(lambda: counts(database, issue_id).queued == 0)
-        until(lambda: counts(database, issue_id).claimed == 0)
-    found = counts(database, issue_id)
-    assert found.sent + found.deferred == 300
-    assert found.deferred <= 2
+        # What lies here for too long is given back and claimed anew.
+        until(lambda: (now := counts(database, issue_id)).sent + now.deferred == 300)
+    assert counts(database, issue_id).deferred <= 2
 
 
 def test_a_relay_that_stands_by_does_not_take_it(

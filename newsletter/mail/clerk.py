@@ -23,6 +23,7 @@ from newsletter.mail.shelf import Shelf
 from newsletter.models import DeliveryState
 
 LOOK_SECONDS = 0.2  # between looks for other open issues
+RENEWALS = 3  # of a lease, before it would end
 SHORTEST_WAIT, LONGEST_WAIT = 0.05, 30.0  # seconds between asking a budget in vain
 
 
@@ -138,7 +139,8 @@ class Clerk:
         self.worker = worker
         self.pool = pool  # whose mail: see `ledger.claim`
         self.lease = lease
-        self._watch = Watch(lease / 3)
+        self.renews_after = lease / RENEWALS  # at the latest
+        self._watch = Watch(self.renews_after)
         self._shelf = shelf
         self._locked: dict[int, float] = {}  # messages that cannot be signed; until
         self._used: set[str] = set()  # relays that have had their day's mail

@@ -104,7 +104,6 @@ class Sender:
         self._ehlo_name = settings.ehlo_name
         self._deadlines = deadlines or Deadlines()
         self._idle_seconds = idle_seconds
-        self._lease_seconds = lease.total_seconds()
         shelf = Shelf(settings, reload_seconds=reload_seconds)
         self._clerk = Clerk(database, shelf, worker=self.name, lease=lease, pool=pool)
         self._signers = Signers(self.dispatch.lay_down)
@@ -309,7 +308,8 @@ class Sender:
             speed = self._speed()
             quiet = speed < 0.1 and self._dry
             seconds = CHORES_SECONDS * (5 if quiet else 1)
-            self._chores_at = now + min(seconds, self._lease_seconds / 3)
+            most = self._clerk.renews_after.total_seconds()
+            self._chores_at = now + min(seconds, most)
             turn.in_hand = self._in_hand()
             turn.rate_per_second = speed
         return turn

@@ -3,6 +3,7 @@
 import signal
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 
@@ -12,8 +13,9 @@ from sqlalchemy import func, select, text
 from newsletter.config import Settings
 from newsletter.db import Database, utcnow
 from newsletter.mail import ledger
-from newsletter.mail.clerk import Watch
-from newsletter.models import Delivery
+from newsletter.mail.clerk import Clerk, Turn, Watch
+from newsletter.mail.shelf import Shelf
+from newsletter.models import Delivery, Lease
 from tests.delivering import through
 from tests.factories import NOW
 from tests.mail.sink import SinkProcess
@@ -70,8 +72,49 @@ def test_a_database_that_is_away_for_longer_than_a_lease_costs_no_second_mail(
         until(lambda: counts(database, issue_id).claimed == 4)
         with database.transaction() as session:
             if not database.is_sqlite:
-                session.execute(text("LOCK TABLE delivery, lease IN EXCLUSIVE MODE"))
+                session.execute(text("LOCK TABLE delivery IN EXCLUSIVE MODE"))
             time.sleep(5)
+
+
+def test_who_comes_back_first_gives_the_others_a_third_of_a_lease(
+    database: Database, settings: Settings
+) -> None:
+    issue_id, shelf = queue(database, 4), Shelf(settings)
+    clerks = [Clerk(database, shelf, worker=who, lease=MINUTE) for who in "ab"]
+    one, two = (
+        [claim.id for claim in clerk.write(Turn(bulk=2), lambda: NOW).claims]
+        for clerk in clerks
+    )
+
+    def says_it_is_there(clerk: Clerk, hand: list[int], seconds: int) -> int:
+        later = NOW + seconds * SECOND
+        clerk.write(Turn(chores=True, in_hand=hand), lambda: later)
+        return counts(database, issue_id).resent
+
+    first, second = clerks
+    assert says_it_is_there(first, one, 100) == 0  # both were away
+    assert says_it_is_there(second, two, 110) == 0
+    for seconds in (121, 140, 160):  # and from here on the first is alone
+        assert says_it_is_there(first, one, seconds) == 0
+    assert says_it_is_there(first, one, 180) == len(two) == 2
+
+
+def test_a_turn_has_the_time_at_which_it_may_write(
+    database: Database, settings: Settings
+) -> None:
+    if not database.is_sqlite:
+        pytest.skip("only SQLite has a line of writers")
+    queue(database, 2)
+    clerk = Clerk(database, Shelf(settings), worker="a", lease=MINUTE)
+    moment = [NOW]
+    with ThreadPoolExecutor(1) as thread:
+        with database.transaction():
+            turn = thread.submit(clerk.write, Turn(bulk=2), lambda: moment[0])
+            time.sleep(0.2)  # it waits for its turn
+            moment[0] = NOW + MINUTE
+        assert turn.result().claims
+    with database.reading() as session:
+        assert session.scalar(select(Lease.lease_until)) == NOW + 2 * MINUTE
 
 
 def test_who_was_dead_before_a_hold_up_gains_nothing_by_it() -> None:

@@ -68,11 +68,11 @@ def test_a_database_that_is_away_for_longer_than_a_lease_costs_no_second_mail(
     database: Database, settings: Settings, smtp_server: SmtpServer
 ) -> None:
     """All are held up together, and none takes another for dead."""
+    if not database.is_sqlite:
+        pytest.skip("on PostgreSQL they come back at once: see the two clerks")
     with two_with_mail_in_hand(database, settings, smtp_server, stall=7) as issue_id:
         until(lambda: counts(database, issue_id).claimed == 4)
-        with database.transaction() as session:
-            if not database.is_sqlite:
-                session.execute(text("LOCK TABLE delivery IN EXCLUSIVE MODE"))
+        with database.transaction():
             time.sleep(5)
 
 
